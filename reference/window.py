@@ -1,0 +1,189 @@
+"""The window: one value object that owns every size formula of the standard (clauses WINDOW-1 to WINDOW-7)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import index
+
+Size = tuple[int, ...]
+PerAxis = int | Sequence[int]
+Padding = int | Sequence[int] | Sequence[Sequence[int]]
+
+
+def per_axis(name: str, value: PerAxis, rank: int) -> Size:
+    """Spread a scalar over all axes, or check that a sequence has one integer for each axis.
+
+    Raises
+    ------
+    TypeError
+        If something in `value` is no integer (booleans are not).
+    ValueError
+        If the length of `value` is not `rank`.
+    """
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name}={value!r}: expected an integer or {rank} integers, one for each axis")
+    entries: Sequence[int]
+    try:
+        entries = [value] * rank if not hasattr(value, "__len__") else list(value)  # type: ignore[list-item, arg-type]
+        if any(isinstance(entry, bool) for entry in entries):
+            raise TypeError
+        sizes = tuple(index(entry) for entry in entries)
+    except TypeError:
+        raise TypeError(
+            f"{name}={value!r}: expected an integer or {rank} integers, one for each axis"
+        ) from None
+    if len(sizes) != rank:
+        raise ValueError(f"{name}={value!r}: expected {rank} integers, one for each axis, got {len(sizes)}")
+    return sizes
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel size, stride, padding, dilation and rounding of a sliding window, for any spatial rank.
+
+    Attributes
+    ----------
+    kernel, stride, dilation
+        One integer ≥ 1 for each spatial axis.
+    padding
+        ``(low, high)`` for each spatial axis, both ≥ 0.
+    ceil_mode
+        Round the output size up (clause WINDOW-5) instead of down (clause WINDOW-1).
+
+    Examples
+    --------
+    >>> Window.of(kernel=(3, 3), stride=2, padding=1).output_size((5, 6))
+    (3, 3)
+    """
+
+    kernel: Size
+    stride: Size
+    padding: tuple[tuple[int, int], ...]
+    dilation: Size
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("kernel", "stride", "dilation"):
+            value = getattr(self, name)
+            if min(value) < 1:
+                raise ValueError(f"{name}={value}: must be at least 1 along every axis (WINDOW-6)")
+        if min(itertools.chain(*self.padding)) < 0:
+            raise ValueError(f"padding={self.padding}: must not be negative (WINDOW-6)")
+
+    @classmethod
+    def of(
+        cls,
+        kernel: Sequence[int],
+        stride: PerAxis | None = 1,
+        padding: Padding = 0,
+        dilation: PerAxis = 1,
+        ceil_mode: bool = False,
+    ) -> Window:
+        """Build a window from the forms that people write.
+
+        Parameters
+        ----------
+        kernel
+            One integer for each spatial axis; its length is the rank.
+        stride
+            An integer or one for each axis; None means the kernel size (clause POOL-1).
+        padding
+            An integer, one for each axis (the same before and after), or ``(low, high)`` for each axis.
+        dilation
+            An integer or one for each axis.
+        ceil_mode
+            Round the output size up.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For anything that clause WINDOW-6 refuses; the message names the argument.
+        """
+        rank = len(kernel)
+        if rank == 0:
+            raise ValueError("kernel=(): expected at least one spatial axis")
+        size = per_axis("kernel", kernel, rank)
+        if not isinstance(ceil_mode, bool):
+            raise TypeError(f"ceil_mode={ceil_mode!r}: expected True or False")
+        return cls(
+            size,
+            size if stride is None else per_axis("stride", stride, rank),
+            _low_high(padding, rank),
+            per_axis("dilation", dilation, rank),
+            ceil_mode,
+        )
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel)
+
+    @property
+    def taps(self) -> int:
+        """Number of elements in one window."""
+        count = 1
+        for k in self.kernel:
+            count *= k
+        return count
+
+    @property
+    def effective_kernel(self) -> Size:
+        """Extent of the dilated kernel, d(k − 1) + 1 for each axis (clause WINDOW-4)."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def output_size(self, input_size: Sequence[int]) -> Size:
+        """Number of windows along each axis for the spatial sizes `input_size` (clauses WINDOW-1, WINDOW-5).
+
+        Raises
+        ------
+        ValueError
+            If `input_size` has another rank, or no window fits along some axis (clause WINDOW-6).
+        """
+        if len(input_size) != self.rank:
+            raise ValueError(f"input_size={tuple(input_size)}: expected {self.rank} spatial sizes")
+        sizes = []
+        for n, e, s, (low, high) in zip(
+            input_size, self.effective_kernel, self.stride, self.padding, strict=True
+        ):
+            room = n + low + high - e
+            if room < 0:
+                raise ValueError(
+                    f"kernel={self.kernel}: its extent {e} (dilation {self.dilation}) is larger than the padded "
+                    f"input {n + low + high}, so there is no window (WINDOW-6)"
+                )
+            o = room // s + 1
+            if self.ceil_mode:
+                o = -(-room // s) + 1
+                if (o - 1) * s >= n + low:  # the last window would start beyond the input
+                    o -= 1
+            sizes.append(o)
+        return tuple(sizes)
+
+    def overhang(self, input_size: Sequence[int]) -> Size:
+        """Elements that the last window needs beyond the high padding: 0 unless `ceil_mode` (WINDOW-5)."""
+        return tuple(
+            max((o - 1) * s + e - (n + low + high), 0)
+            for o, n, e, s, (low, high) in zip(
+                self.output_size(input_size),
+                input_size,
+                self.effective_kernel,
+                self.stride,
+                self.padding,
+                strict=True,
+            )
+        )
+
+    def offsets(self) -> Iterator[Size]:
+        """All taps of one window in row-major order, as kernel indices."""
+        return itertools.product(*(range(k) for k in self.kernel))
+
+
+def _low_high(padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
+    if isinstance(padding, Sequence) and any(isinstance(entry, Sequence) for entry in padding):
+        if len(padding) != rank:
+            raise ValueError(f"padding={padding!r}: expected (low, high) for each of {rank} axes")
+        pairs = [per_axis("padding", entry, 2) for entry in padding]
+        return tuple((low, high) for low, high in pairs)
+    return tuple((p, p) for p in per_axis("padding", padding, rank))  # type: ignore[arg-type]
