@@ -1,4 +1,4 @@
-"""The window: one value object that owns every size formula of the standard (clauses WINDOW-1 to WINDOW-7)."""
+"""The window: one value object that owns every size formula of the standard (WINDOW-1 to WINDOW-7)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import index
+from typing import NamedTuple
 
 Size = tuple[int, ...]
 PerAxis = int | Sequence[int]
@@ -26,7 +27,7 @@ def per_axis(name: str, value: PerAxis, rank: int) -> Size:
         raise TypeError(f"{name}={value!r}: expected an integer or {rank} integers, one for each axis")
     entries: Sequence[int]
     try:
-        entries = [value] * rank if not hasattr(value, "__len__") else list(value)  # type: ignore[list-item, arg-type]
+        entries = [value] * rank if not hasattr(value, "__len__") else list(value)  # type: ignore[arg-type]
         if any(isinstance(entry, bool) for entry in entries):
             raise TypeError
         sizes = tuple(index(entry) for entry in entries)
@@ -37,6 +38,28 @@ def per_axis(name: str, value: PerAxis, rank: int) -> Size:
     if len(sizes) != rank:
         raise ValueError(f"{name}={value!r}: expected {rank} integers, one for each axis, got {len(sizes)}")
     return sizes
+
+
+class Landing(NamedTuple):
+    """The windows for which one tap along one axis is a real element, and those elements."""
+
+    windows: slice
+    elements: slice
+
+    def covers(self, windows: int) -> bool:
+        """Whether the tap is a real element of all of that many windows."""
+        return self.windows == slice(0, windows)
+
+    def within(self, start: int, stop: int) -> Landing:
+        """Keep the windows from `start` to `stop` only and count them from `start`."""
+        first, last = max(self.windows.start, start), min(self.windows.stop, stop)
+        if last <= first:
+            return Landing(slice(0, 0), slice(0, 0, self.elements.step))
+        step = self.elements.step
+        begin = self.elements.start + (first - self.windows.start) * step
+        return Landing(
+            slice(first - start, last - start), slice(begin, begin + (last - first - 1) * step + 1, step)
+        )
 
 
 @dataclass(frozen=True)
@@ -148,16 +171,14 @@ class Window:
             input_size, self.effective_kernel, self.stride, self.padding, strict=True
         ):
             room = n + low + high - e
-            if room < 0:
+            o = (-(-room // s) if self.ceil_mode else room // s) + 1
+            if self.ceil_mode and (o - 1) * s >= n + low:  # the last window would start beyond the input
+                o -= 1
+            if o < 1:
                 raise ValueError(
-                    f"kernel={self.kernel}: its extent {e} (dilation {self.dilation}) is larger than the padded "
-                    f"input {n + low + high}, so there is no window (WINDOW-6)"
+                    f"kernel={self.kernel}: its extent {e} (dilation {self.dilation}) is larger than the "
+                    f"padded input {n + low + high}, so there is no window (WINDOW-6)"
                 )
-            o = room // s + 1
-            if self.ceil_mode:
-                o = -(-room // s) + 1
-                if (o - 1) * s >= n + low:  # the last window would start beyond the input
-                    o -= 1
             sizes.append(o)
         return tuple(sizes)
 
@@ -178,6 +199,45 @@ class Window:
     def offsets(self) -> Iterator[Size]:
         """All taps of one window in row-major order, as kernel indices."""
         return itertools.product(*(range(k) for k in self.kernel))
+
+    def landings(self, input_size: Sequence[int]) -> list[list[Landing]]:
+        """Where every tap meets the input, for each axis and each tap along it (WINDOW-2 to WINDOW-4).
+
+        Window i reads element i·s − p_lo + k·d. Along one axis, the windows for which that element lies
+        inside the input are neighbours, so a pair of slices says it all; and axes do not depend on each
+        other, so that a tap of the whole window lands where its axes do.
+
+        Parameters
+        ----------
+        input_size
+            Spatial sizes of the input.
+
+        Examples
+        --------
+        >>> Window.of(kernel=(2,), stride=2, padding=1).landings((5,))[0][0]
+        Landing(windows=slice(1, 3, None), elements=slice(1, 4, 2))
+        """
+        return [
+            [_landing(n, o, s, low, k * d) for k in range(taps)]
+            for n, o, taps, s, d, (low, _) in zip(
+                input_size,
+                self.output_size(input_size),
+                self.kernel,
+                self.stride,
+                self.dilation,
+                self.padding,
+                strict=True,
+            )
+        ]
+
+
+def _landing(n: int, o: int, s: int, low: int, reach: int) -> Landing:
+    start = reach - low  # the element that window 0 reads
+    first = max(-(start // s), 0)
+    last = min((n - 1 - start) // s, o - 1)
+    if last < first:
+        return Landing(slice(0, 0), slice(0, 0, s))
+    return Landing(slice(first, last + 1), slice(start + first * s, start + last * s + 1, s))
 
 
 def _low_high(padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:

@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-SPATIAL_AXES: Mapping[int, tuple[str, ...]] = MappingProxyType(
-    {1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")}
-)
+SPATIAL_AXES: Mapping[int, tuple[str, ...]] = MappingProxyType({1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")})
 """Names of the spatial axes of an input, by rank."""
 
 RANKS = tuple(SPATIAL_AXES)

@@ -1,0 +1,710 @@
+"""The `Adapter`: what an implementation offers, in which layouts, and how the judge calls it.
+
+An adapter is a name, a few layouts, and one wrapper for each operator. The names of a wrapper's
+parameters say what it takes; what it does not take it does not claim::
+
+    hw = Adapter("my-homework", input="n h w c", weight="kh kw i o")
+
+    @hw.implements("conv2d", stride="scalar")
+    def _(x, w, stride):
+        return conv(x, w, stride)
+
+The judge converts layouts and parameters on the way in and layouts on the way out (`Implementation`);
+wrappers never transpose.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from convform.adapters.errors import AdapterError, ReturnedWrong, closest, described
+from convform.adapters.layout import Array, Layout
+from convform.spec.operators import OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
+
+Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
+
+CLAIM_VALUES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "stride": ("pair", "scalar"),
+        "dilation": ("pair", "scalar"),
+        "padding": ("pair", "scalar", "low-high"),
+        "kernel": ("any", "square"),
+        "max_padding": ("any", "below-kernel", "half-kernel"),
+        "arithmetic": ("sum", "transform"),
+    }
+)
+"""The claims that are words, and the words; the first is the default."""
+
+DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8")
+"""The dtypes that an adapter may claim."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What an implementation says it can do, beyond the parameters that its wrapper takes.
+
+    Attributes
+    ----------
+    stride, dilation
+        ``"pair"``: one integer for each axis; ``"scalar"``: one integer for all axes.
+    padding
+        ``"pair"``: one integer for each axis, the same before and after; ``"scalar"``: one integer;
+        ``"low-high"``: ``(low, high)`` for each axis.
+    kernel
+        ``"any"``: one integer for each axis; ``"square"``: the same along every axis, passed as one.
+    dtypes
+        NumPy names of the dtypes.
+    indices
+        Whether max pooling returns ``(y, indices)``.
+    max_padding
+        How much padding the implementation accepts: ``"any"``, ``"below-kernel"`` (p < k) or
+        ``"half-kernel"`` (p ≤ ⌊k/2⌋), along each axis.
+    arithmetic
+        ``"sum"``: products are summed, so integers are exact; ``"transform"``: FFT, Winograd and the like.
+    bias_optional
+        Whether calls without a bias are claimed.
+    """
+
+    stride: str = "pair"
+    dilation: str = "pair"
+    padding: str = "pair"
+    kernel: str = "any"
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    indices: bool = False
+    max_padding: str = "any"
+    arithmetic: str = "sum"
+    bias_optional: bool = True
+
+
+@dataclass(frozen=True)
+class KnownLimit:
+    """A law or clause that an adapter is known to break for one operator.
+
+    Attributes
+    ----------
+    operator
+        Name of the operator.
+    law_or_clause
+        Name of a law, or id of a clause such as ``"CONV-6"``.
+    reason
+        One sentence: what happens.
+    link
+        Where it is documented or reported.
+    """
+
+    operator: str
+    law_or_clause: str
+    reason: str
+    link: str
+
+
+@dataclass(frozen=True, eq=False)  # a wrapper is equal to itself only, and can be a key
+class Implementation:
+    """One operator of one adapter, as the judge calls it: canonical arrays in, canonical arrays out.
+
+    Attributes
+    ----------
+    adapter_name
+        Name of the adapter.
+    operator
+        The row of the operator table.
+    function
+        The wrapper, called with keywords: ``function(**native_arguments)``.
+    takes
+        Names of the inputs and parameters that the wrapper takes.
+    claims
+        What it claims beyond that.
+    layouts
+        Layout of every array of the operator by name, inputs and outputs.
+    """
+
+    adapter_name: str
+    operator: Operator
+    function: Callable[..., Any]
+    takes: frozenset[str]
+    claims: Claims
+    layouts: Mapping[str, Layout]
+
+    @property
+    def size_one_axes(self) -> frozenset[str]:
+        """Axes that some layout leaves out, so that only cases where they have length one are claimed."""
+        return frozenset(axis for layout in self.layouts.values() for axis in layout.absent)
+
+    def native_shape(self, array_name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Shape of an array in the wrapper's layout, given the lengths of the axes by name."""
+        return self.layouts[array_name].shape(sizes)
+
+    def native_arguments(
+        self, inputs: Mapping[str, Array | None], parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Convert canonical inputs and parameters to what the wrapper takes.
+
+        Values are converted, never checked: the judge also calls with what the standard refuses.
+
+        Parameters
+        ----------
+        inputs
+            Arrays by name with the axes of the operator table, nothing merged. ``b`` may be None.
+        parameters
+            Values by name: integers, one for each axis, or ``(low, high)`` for each axis of the padding.
+            A parameter that is missing has the default of the operator table; the stride of a pooling
+            operator may be None (POOL-1).
+
+        Returns
+        -------
+        dict
+            The keyword arguments: arrays in fresh C-contiguous memory, parameters as claimed.
+
+        Raises
+        ------
+        ValueError
+            If an input is missing, or a value differs between axes where a scalar is claimed.
+        """
+        arguments: dict[str, Any] = {}
+        for name in self.operator.inputs:
+            if name in self.takes:
+                array = inputs.get(name)
+                if array is None and name != "b":
+                    raise ValueError(f"{self.operator.name}: input {name!r} is missing")
+                arguments[name] = None if array is None else self.layouts[name].to_native(array)
+        for name in PARAMETERS:
+            if name not in self.takes:
+                continue
+            if name == "input_size":
+                arguments[name] = self._input_size(inputs, parameters)
+            else:
+                # The table's default is the one of a single axis.
+                default = PARAMETERS[name].default if name != "padding" else 0
+                arguments[name] = self._native_parameter(name, parameters.get(name, default))
+        return arguments
+
+    def _input_size(
+        self, inputs: Mapping[str, Array | None], parameters: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        x = inputs.get("x")
+        shape = parameters.get("input_size")
+        if shape is None:
+            if x is None:
+                raise ValueError(f"{self.operator.name}: parameter 'input_size' is missing")
+            shape = x.shape
+        layout = self.layouts["x"]
+        return layout.shape(dict(zip(layout.axes, map(int, shape), strict=True)))
+
+    def _native_parameter(self, name: str, value: Any) -> Any:
+        kind = PARAMETERS[name].kind
+        if value is None or kind in ("count", "flag"):
+            return value
+        rank = self.operator.rank
+        form = getattr(self.claims, name)
+        entries = [value] * rank if isinstance(value, int | np.integer) else list(value)
+        if kind == "low-high":
+            pairs = [(entry, entry) if isinstance(entry, int | np.integer) else entry for entry in entries]
+            if form == "low-high":
+                return tuple((int(low), int(high)) for low, high in pairs)
+            if any(low != high for low, high in pairs):
+                raise ValueError(f"padding={value!r}: not the same before and after, which is not claimed")
+            entries = [low for low, _ in pairs]
+        sizes = tuple(int(entry) for entry in entries)
+        if form in ("scalar", "square"):
+            if len(set(sizes)) > 1:
+                raise ValueError(f"{name}={value!r}: differs between axes, which is not claimed")
+            return sizes[0]
+        return sizes
+
+    def canonical_outputs(self, returned: Any, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """Read what the wrapper returned.
+
+        Parameters
+        ----------
+        returned
+            An array; ``(y, indices)`` where indices are claimed; a dict or tuple of ``dx, dw, db``, of
+            which any may be missing or None (two arrays are dx and dw, one is dx).
+        sizes
+            Lengths of the axes by name; see `Layout.from_native`.
+
+        Returns
+        -------
+        dict
+            The outputs that are there, as views with the axes of the operator table.
+
+        Raises
+        ------
+        ReturnedWrong
+            If this is no answer at all: None, a string, too many arrays, an unknown name.
+        ShapeMismatch
+            If an array does not have the shape that its layout asks for.
+        """
+        return {
+            name: self.layouts[name].from_native(array, sizes, name=name)
+            for name, array in self._outputs_by_name(returned).items()
+        }
+
+    def _outputs_by_name(self, returned: Any) -> dict[str, Array]:
+        expected = self._expected_outputs()
+        if returned is None:
+            raise self._wrong("None", "does the wrapper end with 'return'?")
+        if isinstance(returned, Mapping):
+            unknown = [key for key in returned if key not in expected]
+            if unknown:
+                raise self._wrong(f"a dict with the key {unknown[0]!r}", closest(str(unknown[0]), expected))
+            named = dict(returned)
+        elif isinstance(returned, tuple | list):
+            if len(returned) > len(expected):
+                raise self._wrong(f"{described(returned)} of {len(returned)}", self._hint_for_many(returned))
+            if self.operator.family == "max_pool" and len(returned) < len(expected):
+                raise self._wrong(f"{described(returned)} of {len(returned)}", None)
+            named = dict(zip(expected, returned, strict=False))
+        else:
+            named = {expected[0]: returned}
+        arrays = {}
+        for name, value in named.items():
+            if value is None:
+                continue
+            if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "biufcO":
+                what = described(value) if value is returned else f"{described(value)} as {name}"
+                raise self._wrong(what, self._hint_for_value(value))
+            arrays[name] = np.asarray(value)
+        if not arrays:
+            raise self._wrong("nothing but None", "does the layer keep its gradients under another name?")
+        if self.claims.indices and "indices" not in arrays:
+            raise self._wrong("y without indices", "leave indices=True out, or return (y, indices)")
+        if self.operator.family == "max_pool" and "y" not in arrays:
+            raise self._wrong("indices without y", "return (y, indices)")
+        return arrays
+
+    def _expected_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs in order; indices only where they are claimed."""
+        return tuple(name for name in self.operator.outputs if name != "indices" or self.claims.indices)
+
+    def _wrong(self, what: str, hint: str | None) -> ReturnedWrong:
+        names = self._expected_outputs()
+        if self.operator.family == "conv.backward":
+            wanted = "a dict or tuple of dx, dw, db"
+        elif len(names) == 1:
+            wanted = f"the array {names[0]}"
+        else:
+            wanted = f"the tuple ({', '.join(names)})"
+        return ReturnedWrong(
+            f"{self.adapter_name}: the wrapper of {self.operator.name} returned {what}, expected {wanted}",
+            hint,
+        )
+
+    def _hint_for_many(self, returned: Sequence[Any]) -> str | None:
+        if self.operator.family == "max_pool" and len(returned) == 2:
+            return "if the second is the indices, claim them: indices=True"
+        return "is the second a cache? return the array alone" if len(returned) == 2 else None
+
+    @staticmethod
+    def _hint_for_value(value: Any) -> str | None:
+        if isinstance(value, np.ndarray | np.generic):
+            return f"its dtype is {value.dtype}, expected numbers"
+        if hasattr(value, "__array__"):
+            return "convert it in the wrapper: np.asarray(...)"
+        return "return a NumPy array"
+
+
+# The layout argument that each array follows.
+_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "x": "input",
+        "dx": "input",
+        "w": "weight",
+        "dw": "weight",
+        "b": "bias",
+        "db": "bias",
+        "cols": "columns",
+        "y": "output",
+        "dy": "output",
+        "indices": "output",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is known about one layout argument before the operator is."""
+
+    says: str
+    template: str  # the axes, as in the operator table
+    aliases: Mapping[str, str]
+
+    def parse(self, pattern: str) -> Layout:
+        """Read a pattern over the axes of the highest rank; the operator's rank drops some later."""
+        highest = tuple(axes(self.template, max(RANKS)).split())
+        return Layout.parse(
+            pattern, highest, what=self.says, aliases=self.aliases, allow_empty=self.template == "o"
+        )
+
+
+_LAYOUT_KINDS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "input": _Kind("an input", "n c {x}", {}),
+        # Many write "o c kh kw"; within a group these are the input channels, so c is another name for i.
+        "weight": _Kind("a weight", "o i {k}", {"c": "i"}),
+        "bias": _Kind("a bias", "o", {}),
+        "columns": _Kind("columns", "n c {k} {o}", {}),
+        # One pattern serves convolution and pooling: the channels are o here and c there.
+        "output": _Kind("an output", "n o {o}", {"c": "o"}),
+    }
+)
+
+# Canonical columns are a matrix for each sample; every other array is canonical as in the operator table.
+_COLUMNS = "n (c {k}) ({o})"
+
+
+class Adapter:
+    """The description of an implementation: its operators, its layouts, its claims and known limits.
+
+    Parameters
+    ----------
+    name
+        What reports call it.
+    input, weight, bias, columns, output
+        Layouts of the arrays as named-axis patterns; None is canonical (``n c h w``, ``o i kh kw``,
+        ``o``, ``n (c kh kw) (oh ow)``). A pattern may name the axes of the highest rank that it serves:
+        ``"n d h w c"`` is ``"n h w c"`` for the 2-D operators. An axis that is left out has length one.
+        ``c`` may be written for ``i`` in a weight, and for ``o`` in an output. The layout of outputs
+        follows from the one of inputs (``n h w c`` gives ``n oh ow o``) unless it is named.
+    dtypes
+        NumPy names of the dtypes that every operator claims.
+    version
+        Version of what is judged, for reports.
+    available
+        Called without arguments before anything runs: returns None, or a sentence that says why the
+        implementation cannot run here.
+    install
+        What to type to install it.
+
+    Raises
+    ------
+    AdapterError
+        If a layout or dtype does not exist; the message names it.
+
+    Examples
+    --------
+    >>> hw = Adapter("my-homework", input="n h w c", weight="kh kw i o")
+    >>> @hw.implements("conv2d", stride="scalar")
+    ... def conv(x, w, stride): ...
+    >>> sorted(hw.implementations["conv2d"].takes)
+    ['stride', 'w', 'x']
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: str | None = None,
+        weight: str | None = None,
+        bias: str | None = None,
+        columns: str | None = None,
+        output: str | None = None,
+        dtypes: Sequence[str] = ("float64", "float32"),
+        version: str | None = None,
+        available: Callable[[], str | None] | None = None,
+        install: str | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise AdapterError(
+                f"Adapter({name!r}): expected a name, a string that is not empty", 'Adapter("my-homework")'
+            )
+        self.name = name
+        self.version = version
+        self.available = available
+        self.install = install
+        self.dtypes = _dtypes(name, dtypes)
+        self.known_limits: list[KnownLimit] = []
+        self._implementations: dict[str, Implementation] = {}
+        self._layouts = _parse_layouts(name, input, weight, bias, columns, output)
+
+    @property
+    def implementations(self) -> Mapping[str, Implementation]:
+        """What is implemented, by operator, in the order of registration."""
+        return MappingProxyType(self._implementations)
+
+    def __getitem__(self, operator: str) -> Callable[..., Any]:
+        """Return the wrapper of an operator, to be called with native arguments.
+
+        Raises
+        ------
+        AdapterError
+            If there is no such operator, or this adapter does not implement it.
+        """
+        if operator not in self._implementations:
+            self._operator(operator)
+            has = ", ".join(self._implementations) or "nothing yet"
+            raise AdapterError(f"{self.name} does not implement {operator}; it implements {has}")
+        return self._implementations[operator].function
+
+    def __repr__(self) -> str:
+        return f"<Adapter {self.name}: {', '.join(self._implementations) or 'no operators yet'}>"
+
+    def implements(
+        self,
+        operator: str,
+        *,
+        input: str | None = None,
+        weight: str | None = None,
+        bias: str | None = None,
+        columns: str | None = None,
+        output: str | None = None,
+        dtypes: Sequence[str] | None = None,
+        **claims: Any,
+    ) -> Callable[[Wrapper], Wrapper]:
+        """Register a wrapper for an operator; it is returned unchanged.
+
+        The wrapper's parameters are named ``x w b dy cols input_size kernel stride padding dilation
+        groups ceil_mode count_include_pad``, of which it takes those that its operator has; it is called
+        with keywords. A bias with the default None claims calls without a bias, too. ``input_size`` is
+        the shape of x in the wrapper's own layout.
+
+        Parameters
+        ----------
+        operator
+            A name of the operator table, for example ``"max_pool2d.backward"``.
+        input, weight, bias, columns, output
+            Layouts of this operator where they differ from the adapter's.
+        dtypes
+            Dtypes of this operator where they differ from the adapter's.
+        **claims
+            ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``max_padding``,
+            ``arithmetic``, as in `Claims`.
+
+        Raises
+        ------
+        AdapterError
+            If the operator, a claim, a claim's value or a layout does not exist, the operator is
+            registered already, or the wrapper's parameters are not those of the operator.
+        """
+        row = self._operator(operator)
+        if operator in self._implementations:
+            raise AdapterError(
+                f"{self.name}: {operator} is registered already; an adapter has one wrapper for it"
+            )
+        checked = _check_claims(f"{self.name}: {operator}", row, claims)
+        own_dtypes = self.dtypes if dtypes is None else _dtypes(f"{self.name}: {operator}", dtypes)
+        own_layouts = _parse_layouts(f"{self.name}: {operator}", input, weight, bias, columns, output)
+        layouts = _layouts_of(f"{self.name}: {operator}", row, {**self._layouts, **own_layouts})
+
+        def register(function: Wrapper) -> Wrapper:
+            takes, bias_optional = _takes(f"{self.name}: the wrapper of {operator}", row, function)
+            _check_claims_are_taken(f"{self.name}: {operator}", row, claims, takes)
+            self._implementations[operator] = Implementation(
+                self.name,
+                row,
+                function,
+                takes,
+                Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional),
+                layouts,
+            )
+            return function
+
+        return register
+
+    def known_limit(self, operator: str, law_or_clause: str, *, reason: str, link: str) -> None:
+        """Declare a law or clause that the implementation is known to break, and why.
+
+        Parameters
+        ----------
+        operator
+            A name of the operator table.
+        law_or_clause
+            Name of a law, or id of a clause.
+        reason
+            One sentence: what happens.
+        link
+            Where it is documented or reported.
+
+        Raises
+        ------
+        AdapterError
+            If the operator does not exist, or something is empty.
+        """
+        self._operator(operator)
+        for name, value in (("law_or_clause", law_or_clause), ("reason", reason), ("link", link)):
+            if not isinstance(value, str) or not value.strip():
+                raise AdapterError(
+                    f"{self.name}: known limit of {operator}: {name}={value!r}, expected a text"
+                )
+        self.known_limits.append(KnownLimit(operator, law_or_clause, reason, link))
+
+    def _operator(self, name: str) -> Operator:
+        if not isinstance(name, str) or name not in OPERATORS:
+            hint = closest(name, OPERATORS) if isinstance(name, str) else None
+            raise AdapterError(
+                f"{self.name}: there is no operator {name!r}",
+                hint
+                or f"operators are im2col, col2im, conv2d, max_pool2d, avg_pool2d, …, each for ranks {RANKS}",
+            )
+        return OPERATORS[name]
+
+
+def _dtypes(where: str, names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise AdapterError(f"{where}: dtypes={names!r}, expected a tuple of names", f"dtypes=({names!r},)")
+    for name in names:
+        if name not in DTYPES:
+            raise AdapterError(
+                f"{where}: there is no dtype {name!r}; dtypes are {', '.join(DTYPES)}",
+                closest(str(name), DTYPES),
+            )
+    if not names:
+        raise AdapterError(f"{where}: dtypes=(), expected at least one", 'dtypes=("float64",)')
+    return tuple(names)
+
+
+def _parse_layouts(
+    where: str,
+    input: str | None,
+    weight: str | None,
+    bias: str | None,
+    columns: str | None,
+    output: str | None,
+) -> dict[str, Layout]:
+    patterns = {"input": input, "weight": weight, "bias": bias, "columns": columns, "output": output}
+    layouts = {}
+    for kind, pattern in patterns.items():
+        if pattern is not None:
+            try:
+                layouts[kind] = _LAYOUT_KINDS[kind].parse(pattern)
+            except AdapterError as error:
+                raise AdapterError(f"{where}: {kind} {error.message}", error.hint) from None
+    return layouts
+
+
+def _layouts_of(where: str, operator: Operator, given: Mapping[str, Layout]) -> Mapping[str, Layout]:
+    """Layouts of all arrays of an operator: the given ones at its rank, else the canonical ones."""
+    layouts = {}
+    for name, pattern in (operator.inputs | operator.outputs).items():  # type: ignore[operator]
+        array_axes = tuple(pattern.split())
+        kind = _KINDS[name]
+        if kind in given:
+            # Channels of an output are written o; a pooling operator calls them c.
+            layout = given[kind] if "o" in array_axes or kind != "output" else given[kind].renamed({"o": "c"})
+        elif kind == "output" and "input" in given:
+            layout = given["input"].renamed(_output_names(operator))
+        elif kind == "columns":
+            layout = Layout.parse(axes(_COLUMNS, operator.rank), array_axes)
+        else:
+            layout = Layout.parse(pattern, array_axes)
+        layout = layout.restricted_to(array_axes)
+        lost = [axis for axis in layout.absent if axis not in ("n", "c", "o", "i")]
+        if lost:
+            raise AdapterError(
+                f"{where}: {kind} layout {layout.pattern!r} has no axis {lost[0]!r}, along which "
+                f"{operator.name} slides its window",
+                f"name every spatial axis, as in {pattern!r}",
+            )
+        layouts[name] = layout
+    return MappingProxyType(layouts)
+
+
+def _output_names(operator: Operator) -> dict[str, str]:
+    """How the axes of an input are called in the output of the same operator."""
+    names = {axis: "o" + axis for axis in SPATIAL_AXES[operator.rank]}
+    if not operator.is_pooling:
+        names["c"] = "o"
+    return names
+
+
+def _check_claims(where: str, operator: Operator, claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that every claim and its value exist and mean something for the operator."""
+    known = (*CLAIM_VALUES, "indices")
+    for name, value in claims.items():
+        if name not in known:
+            raise AdapterError(
+                f"{where}: there is no claim {name!r}; claims are {', '.join(known)}, dtypes",
+                closest(name, known),
+            )
+        if name == "indices":
+            if not isinstance(value, bool):
+                raise AdapterError(f"{where}: indices={value!r}, expected True or False")
+            if value and operator.family != "max_pool":
+                raise AdapterError(f"{where}: indices=True, but only max pooling returns indices")
+        elif value not in CLAIM_VALUES[name]:
+            options = ", ".join(map(repr, CLAIM_VALUES[name]))
+            raise AdapterError(
+                f"{where}: {name}={value!r}, expected one of {options}",
+                closest(str(value), CLAIM_VALUES[name]),
+            )
+    return dict(claims)
+
+
+def _check_claims_are_taken(
+    where: str, operator: Operator, claims: Mapping[str, Any], takes: frozenset[str]
+) -> None:
+    """Refuse a claim about a parameter that the wrapper does not take: it is a slip."""
+    for name in claims:
+        parameter = "padding" if name == "max_padding" else name
+        if name == "kernel" and "w" in takes:
+            continue  # the kernel of a convolution is in its weights
+        if parameter in PARAMETERS and parameter not in takes:
+            has = parameter in operator.parameters
+            raise AdapterError(
+                f"{where}: claims {name}={claims[name]!r}, but "
+                + (f"the wrapper takes no {parameter!r}" if has else f"{operator.name} has no {parameter!r}"),
+                f"add {parameter!r} to the wrapper's parameters, or leave the claim out" if has else None,
+            )
+
+
+def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    """Read a wrapper's signature: what it takes, and whether calls without a bias are claimed."""
+    if not callable(function):
+        raise AdapterError(f"{where} is {function!r}, expected a function")
+    if inspect.isclass(function):
+        raise AdapterError(
+            f"{where} is the class {function.__name__}, expected a function",
+            "write a function that builds the layer and returns what its forward returns",
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        raise AdapterError(
+            f"{where} does not tell its parameters", "wrap it in a function that names them"
+        ) from None
+    # functools.partial still lists what it binds by keyword; that is not for the judge to pass.
+    bound = set(function.keywords) if isinstance(function, functools.partial) else set()
+    parameters = {name: value for name, value in signature.parameters.items() if name not in bound}
+    allowed = (*operator.inputs, *operator.parameters)
+    if operator.is_pooling and operator.family.endswith(".backward"):
+        allowed = (*allowed, "input_size")
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+            raise AdapterError(
+                f"{where} takes {stars}{name}, expected named parameters",
+                f"parameters are {', '.join(allowed)}",
+            )
+        if name not in allowed:
+            elsewhere = name in PARAMETERS or name in _KINDS
+            raise AdapterError(
+                f"{where} takes {name!r}, which "
+                + (f"{operator.name} does not have" if elsewhere else "is no parameter of the standard")
+                + f"; {operator.name} has {', '.join(allowed)}",
+                closest(name, allowed),
+            )
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise AdapterError(
+                f"{where} takes {name!r} by position only, expected a parameter that can be passed by name",
+                "remove the '/' from its signature",
+            )
+    takes = frozenset(parameters)
+    for name in _required(operator):
+        if name not in takes and not (
+            name == "x" and operator.family == "avg_pool.backward" and "input_size" in takes
+        ):
+            raise AdapterError(f"{where} does not take {name!r}, without which {operator.name} means nothing")
+    bias_optional = "b" in operator.inputs and ("b" not in takes or parameters["b"].default is None)
+    return takes, bias_optional
+
+
+def _required(operator: Operator) -> tuple[str, ...]:
+    """Names without which the operator cannot be called: all arrays but the bias, and what has no default."""
+    arrays = [name for name in operator.inputs if name != "b"]
+    return (*arrays, *(name for name in operator.parameters if PARAMETERS[name].default is None))

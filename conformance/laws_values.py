@@ -1,0 +1,429 @@
+"""Laws about values: one question of the standard at a time, then everything together.
+
+The laws of an operator form a ladder. Each rung varies one thing (stride, padding, groups, …) and holds
+the rest at its default, so that the first rung that breaks names the clause; the sweeps at the end vary
+everything at once. All rungs make the same comparison with the oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from convform import reference
+from convform.conformance import oracle
+from convform.conformance.case import Case, build
+from convform.conformance.compare import answer, check_bounded, check_exact, compare
+from convform.conformance.geometry import Axis, AxisRule, Channels, Focus, Geometry
+from convform.conformance.law import Check, Drawn, Law, Listed, Swept
+from convform.conformance.subject import Subject, SubjectRaised, call
+from convform.conformance.violation import Violation
+
+LINEAR = ("im2col", "col2im", "conv", "conv.backward")
+CONV = ("conv", "conv.backward")
+MAX = ("max_pool", "max_pool.backward")
+AVG = ("avg_pool", "avg_pool.backward")
+POOLS = (*MAX, *AVG)
+ALL = (*LINEAR, *POOLS)
+
+# --- rules on one axis, and on channels ----------------------------------------------------------------
+
+
+def fits(axis: Axis) -> bool:
+    """Hold where the kernel fits into the input without padding."""
+    return axis.n >= axis.extent
+
+
+def small(axis: Axis) -> bool:
+    """Hold where the kernel only fits thanks to padding."""
+    return axis.n < axis.extent
+
+
+def unpadded(axis: Axis) -> bool:
+    """Hold where there is no padding."""
+    return axis.low == axis.high == 0
+
+
+def padded(axis: Axis) -> bool:
+    """Hold where there is padding on some side."""
+    return axis.low + axis.high > 0
+
+
+def uneven(axis: Axis) -> bool:
+    """Hold where the two sides have different padding."""
+    return axis.low != axis.high
+
+
+def undilated(axis: Axis) -> bool:
+    """Hold where neighbouring taps are neighbouring elements."""
+    return axis.d == 1
+
+
+def dilated(axis: Axis) -> bool:
+    """Hold where dilation makes a difference."""
+    return axis.d > 1 and axis.k > 1
+
+
+def steps_of_one(axis: Axis) -> bool:
+    """Hold where the stride is one."""
+    return axis.s == 1
+
+
+def strided(axis: Axis) -> bool:
+    """Hold where stride makes a difference: there is a second window."""
+    return axis.s > 1 and axis.room >= axis.s
+
+
+def one_or_kernel(axis: Axis) -> bool:
+    """Hold where the stride is one of the two that pooling cannot do without."""
+    return axis.s in (1, axis.k)
+
+
+def tiled(axis: Axis) -> bool:
+    """Hold where windows tile the input without gaps, overlap or rest."""
+    return axis.s == axis.k and axis.room % axis.s == 0
+
+
+def unlike_kernel(axis: Axis) -> bool:
+    """Hold where stride differs from the kernel size."""
+    return axis.s != axis.k and axis.room >= axis.s
+
+
+def overlapping(axis: Axis) -> bool:
+    """Hold where two windows share elements."""
+    return axis.s < axis.extent and axis.room >= axis.s
+
+
+def leaves_rest(axis: Axis) -> bool:
+    """Hold where the stride does not divide n + p − e: floor and ceil differ."""
+    return axis.room % axis.s != 0
+
+
+def several_taps(axis: Axis) -> bool:
+    """Hold where the kernel has more than one tap."""
+    return axis.k > 1
+
+
+def every(*rules: AxisRule) -> AxisRule:
+    """All of the rules."""
+    return lambda axis: all(rule(axis) for rule in rules)
+
+
+def single(ch: Channels) -> bool:
+    """One sample, one channel, one filter."""
+    return ch.n == ch.c == ch.o == ch.groups == 1
+
+
+def several(ch: Channels) -> bool:
+    """More than one channel in and out, where there are any; different numbers of each."""
+    return ch.groups == 1 and ch.c > 1
+
+
+def batched(ch: Channels) -> bool:
+    """More than one sample."""
+    return ch.groups == 1 and ch.n > 1
+
+
+def grouped(ch: Channels) -> bool:
+    """More than one group."""
+    return ch.groups > 1
+
+
+def ungrouped(ch: Channels) -> bool:
+    """One group."""
+    return ch.groups == 1
+
+
+_PLAIN = every(unpadded, undilated, fits)
+
+
+# --- checks beyond comparison with the oracle ------------------------------------------------------------
+
+
+def check_output(name: str) -> Check:
+    """Compare one output only."""
+
+    def check(subject: Subject, case: Case) -> None:
+        owed = [output for output in subject.owes(case) if output == name]
+        compare(case, answer(subject, case), oracle.exact(case), owed)
+
+    return check
+
+
+def check_bits(subject: Subject, case: Case) -> None:
+    """Equal bit for bit, signs of zeros included; any NaN equals any NaN."""
+    result, expected = answer(subject, case), oracle.exact(case)
+    compare(case, result, expected, subject.owes(case))
+    for name in subject.owes(case):
+        values, actual = expected.values[name], result.outputs[name]
+        differs = (np.signbit(actual) != np.signbit(values)) & ~np.isnan(values)
+        if differs.any():
+            raise Violation(
+                case,
+                f"{name} has zeros of the wrong sign in {int(differs.sum())} of {differs.size} cells",
+                {name: values},
+                {name: actual},
+                {name: differs},
+            )
+
+
+def check_adjoint(subject: Subject, case: Case) -> None:
+    """⟨dy, forward(x)⟩ = ⟨backward(dy), x⟩, with the reference's forward pass and exact integers."""
+    result = answer(subject, case)
+    rng = np.random.default_rng(case.geometry.seed if case.geometry else 0)
+    if case.operator.family == "col2im":
+        probes, forward, given = {"x": "x"}, {}, case.inputs["cols"]
+    else:
+        probes, given = {"dx": "x", "dw": "w"}, case.inputs["dy"]
+        forward = {name: case.inputs[name] for name in ("x", "w")}
+    for output, name in probes.items():
+        if output not in subject.answers:
+            continue
+        shape = result.outputs[output].shape
+        probe = rng.integers(-9, 9, shape, endpoint=True).astype(np.float64)
+        inputs = {**{key: array.astype(np.float64) for key, array in forward.items()}, name: probe}
+        target = "im2col" + case.operator.name.removeprefix("col2im")
+        target = target if case.operator.family == "col2im" else case.operator.forward
+        parameters = {key: value for key, value in case.parameters.items() if key != "input_size"}
+        (forward_values,) = reference.evaluate(target, inputs, parameters).values()
+        left, right = _inner(given, forward_values), _inner(result.outputs[output], probe)
+        if left != right:
+            raise Violation(
+                case,
+                f"⟨dy, forward({name}')⟩ = {left} but ⟨{output}, {name}'⟩ = {right}: not the adjoint",
+            )
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> int | float:
+    """Inner product without rounding."""
+    pairs = zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True)
+    total = sum(int(p) * int(q) if np.isfinite(p) and p == int(p) else p * q for p, q in pairs)
+    return total if isinstance(total, int) else float(total)
+
+
+def check_special(subject: Subject, case: Case) -> None:
+    """NaN wins, −∞ stays; which index a window with NaN reports is unspecified."""
+    result, expected = answer(subject, case), oracle.exact(case)
+    outputs = dict(expected.values)
+    if "indices" in subject.answers and "indices" in result.outputs:
+        # Take over whatever was reported for windows with NaN.
+        undecided = np.isnan(outputs["y"])
+        reported = result.outputs["indices"]
+        if reported.shape == undecided.shape:
+            outputs["indices"] = np.where(undecided, reported, outputs["indices"])
+    compare(case, result, replace(expected, values=outputs), subject.owes(case))
+
+
+def check_no_real_element(subject: Subject, case: Case) -> None:
+    """Answer −∞, index −1 and gradient 0, or refuse."""
+    try:
+        call(subject.implementation, case)
+    except SubjectRaised:
+        return
+    check_exact(subject, case)
+
+
+# --- the ladder -----------------------------------------------------------------------------------------
+
+
+def _ladder() -> Iterable[Law]:
+    def law(
+        name: str,
+        families: tuple[str, ...],
+        clauses: tuple[str, ...],
+        focus: Focus,
+        check: Check = check_exact,
+        *,
+        needs: tuple[str, ...] = (),
+        output: str | None = None,
+        costly: bool = False,
+        lane: str = "exact",
+    ) -> Law:
+        return Law(name, families, clauses, Drawn(focus, costly), check, needs, output, lane)
+
+    # One sample, one channel, nothing but the kernel.
+    plain = Focus(axis=every(_PLAIN, steps_of_one), channels=single, bias=None)
+    yield law("values", ("im2col",), ("IM2COL-1", "WINDOW-1"), plain)
+    yield law("values", ("col2im",), ("COL2IM-1", "WINDOW-1"), plain)
+    yield law("values", ("conv",), ("CONV-1", "WINDOW-1"), plain)
+    for output, name in (("dx", "CONVGRAD-1"), ("dw", "CONVGRAD-2"), ("db", "CONVGRAD-3")):
+        yield law(output, ("conv.backward",), (name,), plain, check_output(output), output=output)
+    tiles = Focus(axis=every(_PLAIN, tiled), channels=single)
+    yield law("values", ("max_pool",), ("MAXPOOL-1", "WINDOW-1"), tiles)
+    yield law("values", ("max_pool.backward",), ("MAXGRAD-1",), tiles)
+    yield law("values", ("avg_pool",), ("AVGPOOL-1", "WINDOW-1"), tiles)
+    yield law("values", ("avg_pool.backward",), ("AVGGRAD-1",), tiles)
+
+    # The other axes.
+    channels = replace(plain, channels=several)
+    batches = replace(plain, channels=batched)
+    mixed = replace(tiles, channels=several)
+    yield law("channels", ("im2col", "col2im"), ("LAYOUT-1",), channels)
+    yield law("channels", ("conv",), ("CONV-2", "LAYOUT-1"), channels)
+    yield law("channels", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2", "LAYOUT-1"), channels)
+    yield law("channels", POOLS, ("POOL-2", "LAYOUT-1"), mixed)
+    yield law("batch", ("im2col", "col2im", "conv"), ("LAYOUT-1",), batches)
+    yield law("batch", ("conv.backward",), ("CONVGRAD-2", "CONVGRAD-3", "LAYOUT-1"), batches)
+    yield law("batch", POOLS, ("POOL-2", "LAYOUT-1"), replace(tiles, channels=batched))
+    yield law("bias", ("conv",), ("CONV-3",), replace(channels, bias=True), needs=("b",))
+    yield law("no_bias", CONV, ("CONV-3",), replace(channels, bias=False), needs=("b",))
+    yield law("groups", ("conv",), ("CONV-4",), replace(plain, channels=grouped), needs=("groups",))
+    yield law(
+        "groups",
+        ("conv.backward",),
+        ("CONVGRAD-4", "CONV-4"),
+        replace(plain, channels=grouped),
+        needs=("groups",),
+    )
+
+    # One parameter of the window at a time.
+    stride = Focus(axis=_PLAIN, some_axis=every(strided, several_taps), channels=ungrouped)
+    pool_stride = replace(stride, some_axis=every(unlike_kernel, several_taps), default_stride=False)
+    yield law("stride", LINEAR, ("WINDOW-2",), stride, needs=("stride",))
+    yield law("stride", POOLS, ("WINDOW-2",), pool_stride, needs=("stride",))
+    rest = replace(stride, some_axis=every(leaves_rest, several_taps), ceil_mode=False)
+    yield law("floor", LINEAR, ("WINDOW-1",), rest, needs=("stride",))
+    yield law("floor", POOLS, ("WINDOW-1",), rest)
+    default = Focus(axis=_PLAIN, some_axis=several_taps, default_stride=True)
+    yield law("default_stride", POOLS, ("POOL-1",), default, needs=("stride",))
+
+    # From here on the stride stays out of the way: one, or for pooling the kernel size as well.
+    padding = Focus(axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped)
+    for family, clauses in (
+        ("im2col", ("IM2COL-2", "WINDOW-3")),
+        ("col2im", ("COL2IM-2", "WINDOW-3")),
+        ("conv", ("WINDOW-3",)),
+        ("conv.backward", ("WINDOW-3", "CONVGRAD-1", "CONVGRAD-2")),
+    ):
+        yield law("padding", (family,), clauses, padding, needs=("padding",))
+        asymmetric = replace(padding, some_axis=uneven)
+        yield law("asymmetric_padding", (family,), clauses, asymmetric, needs=("padding",))
+    pool_padding = replace(padding, axis=every(undilated, fits, one_or_kernel), ceil_mode=False)
+    for family, kind, clauses in (
+        ("max_pool", "negative", ("MAXPOOL-2", "WINDOW-3")),
+        ("max_pool.backward", "negative", ("MAXPOOL-2", "WINDOW-3")),
+        ("avg_pool", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
+        ("avg_pool.backward", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
+    ):
+        focus = replace(pool_padding, contents=(kind,))
+        yield law("padding", (family,), clauses, focus, needs=("padding",))
+        yield law(
+            "asymmetric_padding", (family,), clauses, replace(focus, some_axis=uneven), needs=("padding",)
+        )
+    exclude = replace(pool_padding, count_include_pad=False)
+    yield law("exclude_padding", AVG, ("AVGPOOL-2",), exclude, needs=("padding", "count_include_pad"))
+
+    dilation = Focus(axis=every(unpadded, fits, steps_of_one), some_axis=dilated, channels=ungrouped)
+    yield law("dilation", LINEAR, ("WINDOW-4",), dilation, needs=("dilation",))
+    pool_dilation = replace(dilation, axis=every(unpadded, fits, one_or_kernel))
+    yield law("dilation", POOLS, ("WINDOW-4",), pool_dilation, needs=("dilation",))
+    ceil = Focus(axis=every(undilated, fits), some_axis=leaves_rest, ceil_mode=True)
+    yield law("ceil", MAX, ("WINDOW-5",), ceil, needs=("ceil_mode",))
+    yield law("ceil", AVG, ("AVGPOOL-3", "WINDOW-5"), ceil, needs=("ceil_mode",))
+
+    # What only some operators have.
+    overlap = Focus(axis=_PLAIN, some_axis=overlapping)
+    yield law("overlap", ("col2im",), ("COL2IM-1",), overlap)
+    yield law("overlap", ("max_pool.backward",), ("MAXGRAD-2",), overlap)
+    yield law("overlap", ("avg_pool.backward",), ("AVGGRAD-1",), overlap)
+    anything = Focus(axis=fits)
+    yield law("adjoint", ("col2im",), ("COL2IM-1",), anything, check_adjoint, costly=True)
+    yield law(
+        "adjoint", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2"), anything, check_adjoint, costly=True
+    )
+    yield law("indices", ("max_pool",), ("MAXPOOL-5",), anything, check_output("indices"), output="indices")
+    tied = replace(anything, some_axis=several_taps, contents=("ties",))
+    yield law("ties", ("max_pool",), ("MAXPOOL-6",), tied, output="indices")
+    yield law("ties", ("max_pool.backward",), ("MAXPOOL-6",), tied)
+
+    mixed_contents = ("ordinary", "negative", "ties")
+    # Everything at once: random, then every small geometry.
+    for family, clauses, kinds in (
+        ("im2col", ("IM2COL-1", "IM2COL-2"), ("ordinary",)),
+        ("col2im", ("COL2IM-1", "COL2IM-2"), ("ordinary",)),
+        ("conv", ("CONV-1", "CONV-2", "CONV-3", "CONV-4"), ("ordinary",)),
+        ("conv.backward", ("CONVGRAD-1", "CONVGRAD-2", "CONVGRAD-3", "CONVGRAD-4"), ("ordinary",)),
+        ("max_pool", ("MAXPOOL-1", "MAXPOOL-2", "MAXPOOL-6"), mixed_contents),
+        ("max_pool.backward", ("MAXGRAD-1", "MAXGRAD-2", "MAXPOOL-6"), mixed_contents),
+        ("avg_pool", ("AVGPOOL-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
+        ("avg_pool.backward", ("AVGGRAD-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
+    ):
+        together = Focus(axis=fits, contents=kinds)
+        window = ("WINDOW-1", "WINDOW-2", "WINDOW-3", "WINDOW-4")
+        window += ("WINDOW-5",) if "pool" in family else ()
+        yield law("together", (family,), (*clauses, *window), together)
+        sweep = replace(together, channels=lambda ch: ch.n + ch.c + ch.o <= 5 and ch.groups <= 2)
+        yield Law("sweep", (family,), (*window, *clauses), Swept(sweep), check_exact)
+        small_input = replace(together, axis=lambda axis: True, some_axis=small)
+        yield law("small_input", (family,), ("WINDOW-7",), small_input, needs=("padding",))
+
+    # Real numbers.
+    floats = Focus(axis=fits, contents=("real",), dtypes=_floats)
+    rounding = {"costly": True, "lane": "bounded"}
+    yield law("rounding", CONV, ("CONV-5",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
+    yield law("rounding", AVG, ("AVGPOOL-4",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
+    yield Law("long_sums", CONV, ("CONV-5",), Listed(_long_sums), check_bounded, lane="bounded")
+
+    # Special values.
+    special = Focus(axis=fits, contents=("special", "infinite"), dtypes=_floats)
+    yield law("special_values", ("im2col",), ("IM2COL-3",), special, check_bits)
+    yield law("special_values", ("max_pool",), ("MAXPOOL-4",), special, check_special)
+    infinite = replace(special, contents=("infinite",))
+    yield law("special_values", ("max_pool.backward",), ("MAXPOOL-4", "MAXPOOL-6"), infinite)
+    empty = Focus(
+        axis=lambda axis: True,
+        some_axis=lambda axis: not (axis.windows_are_real() and axis.windows_are_real(True)),
+        empty_windows=True,
+    )
+    yield law("no_real_element", MAX, ("MAXPOOL-3",), empty, check_no_real_element, needs=("padding",))
+
+    yield Law("zero_channels", CONV, ("CONV-6",), Listed(_zero_channels), check_exact)
+
+
+def _floats(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if "float" in name)
+
+
+def _long_sums(subject: Subject) -> Iterable[Case]:
+    """Sums of 2304 terms, where a bound per element has lost its power and the RMS has not."""
+    space = subject.space
+    if {"c", "i"} & space.absent:
+        return
+    k = 3 if space.rank == 3 else 6
+    axis = Axis(k + 1, k, 1, 0, 0, 1)
+    absent = [name in space.absent for name in ("d", "h", "w")][3 - space.rank :]
+    axes = tuple(Axis(1, 1, 1, 0, 0, 1) if gone else axis for gone in absent)
+    channels = Channels(n=1, c=max(2304 // k ** sum(not gone for gone in absent), 1), o=1)
+    for seed, dtype in enumerate(_floats(space.dtypes)):
+        if contents_allow(dtype):
+            yield build(
+                subject.operator,
+                Geometry(axes, channels, dtype=dtype, contents="real", seed=seed, bias=space.biases[0]),
+            )
+
+
+def contents_allow(dtype: str) -> bool:
+    """Whether real-valued sums of thousands of terms stay in the range of `dtype`."""
+    return dtype in ("float64", "float32")
+
+
+def _zero_channels(subject: Subject) -> Iterable[Case]:
+    space = subject.space
+    if {"c", "i"} & space.absent:
+        return
+    axes = tuple(
+        Axis(1, 1, 1, 0, 0, 1) if name in space.absent else Axis(3, 2, 1, 0, 0, 1)
+        for name in ("d", "h", "w")[3 - space.rank :]
+    )
+    out = 1 if "o" in space.absent else 2
+    for bias in space.biases:
+        geometry = Geometry(axes, Channels(1, 1, out), space.dtypes[0], bias=bias)
+        case = build(subject.operator, geometry)
+        empty = {name: case.inputs[name][:, :0] for name in ("x", "w")}
+        yield replace(case, inputs=MappingProxyType({**case.inputs, **empty}), geometry=None)
+
+
+VALUE_LAWS = tuple(_ladder())

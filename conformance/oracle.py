@@ -1,0 +1,124 @@
+"""The oracle: what the standard's answer to a case is, and how far an answer may be from it.
+
+In the exact lane the expectation comes from the fast reference and the tolerance is zero, except for
+averages whose divisor is no power of two. In the bounded lane the expectation is the definition evaluated
+on exact integers, and the tolerance is the classical bound on a sum of K rounded products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from convform import reference
+from convform.conformance.case import Arrays, Case
+from convform.conformance.contents import unit_roundoff
+from convform.reference import definition
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The standard's answer.
+
+    Attributes
+    ----------
+    values
+        Arrays by name, in canonical axes. Exact numbers (object dtype) in the bounded lane.
+    tolerance
+        Allowed absolute difference per element; an output that is missing here must be equal.
+    rms_tolerance
+        Allowed root-mean-square of the difference divided by `scale`, per output.
+    scale
+        u Σ|x||w| per element: the unit that errors are measured in.
+    """
+
+    values: Arrays
+    tolerance: Mapping[str, np.ndarray]
+    rms_tolerance: Mapping[str, float]
+    scale: Mapping[str, np.ndarray]
+
+
+def exact(case: Case) -> Expected:
+    """Answer in the exact lane: equal, or within the rounding of one division for averages."""
+    values = reference.evaluate(case.operator.name, case.inputs, case.parameters)
+    tolerance = {}
+    if case.operator.family.startswith("avg_pool") and not _divisors_are_powers_of_two(case):
+        terms = case.window.taps
+        for name, magnitude in _magnitudes(case).items():
+            tolerance[name] = (terms + 2) * unit_roundoff(case.dtype.name) * magnitude
+    return Expected(values, tolerance, {}, {})
+
+
+def bounded(case: Case, arithmetic: str = "sum") -> Expected:
+    """Answer in the bounded lane: exact value, and a tolerance per element that follows from K.
+
+    A sum of K products, in any order, accumulated with unit roundoff u, is off by at most
+    (K + 2) u Σ|x||w|; half types accumulate in float32 and round once. If roundings are independent, the
+    root-mean-square error is below √(K + 2) u Σ|x||w|, which stays sharp when K is large.
+    Subjects that declare ``arithmetic="transform"`` are held to a norm-wise bound instead.
+    """
+    dtype = case.dtype.name
+    output_u = unit_roundoff(dtype)
+    u = min(output_u, unit_roundoff("float32"))
+    values = _evaluated_exactly(case)
+    tolerance, rms, scale = {}, {}, {}
+    for name, magnitude in _magnitudes(case).items():
+        k = _terms(case, name)
+        rounding = output_u * magnitude if u < output_u else 0.0
+        if arithmetic == "transform":
+            # Σ|x||w| over the whole plane bounds every element of a transform, not only its own window.
+            norm = np.full_like(magnitude, float(magnitude.max(initial=0.0)) * math.sqrt(max(k, 1)))
+            tolerance[name] = 8 * u * math.log2(max(norm.size, 2) + 2) * norm + rounding
+            continue
+        scale[name] = u * magnitude + rounding
+        tolerance[name] = (k + 2) * u * magnitude + rounding
+        rms[name] = math.sqrt(k + 2)
+    return Expected(values, tolerance, rms, scale)
+
+
+def _terms(case: Case, output: str) -> int:
+    """K: number of terms in each sum of an output."""
+    sizes, taps = case.sizes, case.window.taps
+    if case.operator.family == "conv":
+        return sizes["i"] * taps + 1
+    if case.operator.family == "conv.backward":
+        windows = math.prod(size for axis, size in sizes.items() if axis in ("od", "oh", "ow"))
+        groups = case.parameters["groups"]
+        assert isinstance(groups, int)
+        per_output = {"dx": sizes["o"] // groups * taps, "dw": sizes["n"] * windows}
+        return per_output.get(output, sizes["n"] * windows)
+    return taps
+
+
+def _magnitudes(case: Case) -> dict[str, np.ndarray]:
+    """Σ|x||w| of every output, in float64 and rounded up."""
+    absolute = {name: np.abs(array).astype(np.float64) for name, array in case.inputs.items()}
+    values = reference.evaluate(case.operator.name, absolute, case.parameters)
+    return {name: np.asarray(array) * (1 + 2.0**-20) for name, array in values.items()}
+
+
+def _evaluated_exactly(case: Case) -> dict[str, np.ndarray]:
+    """Evaluate the definition on fractions: every float64 is one."""
+    doubles = {name: array.astype(np.float64) for name, array in case.inputs.items()}
+    values = definition.evaluate(case.operator.name, doubles, case.parameters)
+    return {name: array for name, array in values.items() if name != "indices"}
+
+
+def _divisors_are_powers_of_two(case: Case) -> bool:
+    """Whether every window of an average is divided by a power of two, so that division is exact."""
+    ones = {name: np.ones_like(array, dtype=np.float64) for name, array in case.inputs.items()}
+    name = case.operator.forward
+    if not case.parameters["count_include_pad"]:
+        # The divisor is the number of real taps: the sum of an image of ones before it is divided.
+        counted = reference.evaluate(name, {"x": ones["x"]}, {**case.parameters, "count_include_pad": True})
+        divisor = counted["y"] * case.window.taps
+        if any(case.window.overhang(case.inputs["x"].shape[2:])):
+            return False
+        counts = np.rint(divisor).astype(np.int64)
+        return bool(np.all(counts & (counts - 1) == 0))
+    if any(case.window.overhang(case.inputs["x"].shape[2:])):
+        return False
+    return case.window.taps & (case.window.taps - 1) == 0

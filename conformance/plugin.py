@@ -1,0 +1,27 @@
+"""The pytest plugin: ``pytest --pyargs convform.conformance --adapter NAME_OR_FILE``, one item per law."""
+
+from __future__ import annotations
+
+import pytest
+
+# Nothing heavy is imported here: every pytest run in the environment loads this module.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; all of them start with ``--adapter`` or ``--convform``."""
+    group = parser.getgroup("convform", "judging implementations of convolution and pooling")
+    group.addoption(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="adapter to judge: an installed name, file.py, or file.py:name (repeatable)",
+    )
+    group.addoption("--convform-profile", default="quick", choices=["quick", "full"], help="how many cases")
+    group.addoption(
+        "--convform-level",
+        default="core",
+        choices=["core", "strict"],
+        help="violations above this level are reported as expected failures",
+    )
+    group.addoption("--convform-seed", type=int, default=0, metavar="N", help="seed of every random choice")

@@ -1,0 +1,215 @@
+"""What a run found, as values: one result per law, one verdict per operator, one for the adapter."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from convform.adapters import KnownLimit
+from convform.conformance.violation import Violation
+
+SCHEMA = 1
+
+CONFORMS, VIOLATES, BROKEN = "conforms", "violates", "broken adapter"
+
+
+@dataclass(frozen=True)
+class LawResult:
+    """What one law found.
+
+    Attributes
+    ----------
+    law, level, clauses
+        Name of the law, its level, and the clauses it cites.
+    status
+        ``"holds"``, ``"violated"``, ``"not-claimed"``, ``"error"``; or ``"known"`` for a violation that the
+        adapter lists as a known limit.
+    cases, seconds
+        How many cases were run, in what time.
+    reason
+        Why it is not claimed, what the error was, or the reason of the known limit.
+    violation
+        The smallest violation found.
+    reproducer
+        Python source that shows it.
+    found_after
+        Seconds from the start of the law to its first violation.
+    false_pass
+        Upper bound on the probability that a wrong linear map passes on one tested geometry.
+    link
+        Where a known limit is documented.
+    """
+
+    law: str
+    level: str
+    clauses: tuple[str, ...]
+    status: str
+    cases: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+    violation: Violation | None = None
+    reproducer: str | None = None
+    found_after: float | None = None
+    false_pass: float | None = None
+    link: str | None = None
+
+    def known(self, limit: KnownLimit) -> LawResult:
+        """Return the same violation as one that the adapter lists."""
+        return replace(self, status="known", reason=limit.reason, link=limit.link)
+
+    def outgrown(self, limit: KnownLimit) -> LawResult:
+        """Return a violation: the adapter lists a limit that does not show any more."""
+        return replace(
+            self,
+            status="violated",
+            reason=f"the known limit {limit.law_or_clause} no longer shows; take it off the adapter's list",
+            link=limit.link,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the result as plain data."""
+        data: dict[str, Any] = {
+            "law": self.law,
+            "level": self.level,
+            "clauses": list(self.clauses),
+            "status": self.status,
+            "cases": self.cases,
+            "seconds": round(self.seconds, 4),
+            "counterexample": None if self.violation is None else _counterexample(self.violation),
+            "reproducer": self.reproducer,
+        }
+        for name in ("reason", "link", "found_after", "false_pass"):
+            if getattr(self, name) is not None:
+                data[name] = getattr(self, name)
+        return data
+
+
+@dataclass(frozen=True)
+class OperatorReport:
+    """The laws of one operator."""
+
+    name: str
+    laws: tuple[LawResult, ...]
+    seconds: float
+
+    def violated(self, level: str = "strict") -> list[LawResult]:
+        """Violated laws of a level and below, worst first: core before strict, simple before complex."""
+        return [law for law in self.laws if law.status == "violated" and level in (law.level, "strict")]
+
+    def verdict(self, level: str) -> str:
+        """``"conforms"``, ``"violates"`` or ``"broken adapter"``."""
+        if any(law.status == "error" for law in self.laws):
+            return BROKEN
+        return VIOLATES if self.violated(level) else CONFORMS
+
+    @property
+    def cases(self) -> int:
+        """Cases run over all laws."""
+        return sum(law.cases for law in self.laws)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a run found out about one adapter."""
+
+    adapter: str
+    version: str | None
+    seed: int
+    profile: str
+    level: str
+    seconds: float
+    operators: tuple[OperatorReport, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of any operator, at the level of the report."""
+        verdicts = {operator.verdict(self.level) for operator in self.operators}
+        return next(verdict for verdict in (BROKEN, VIOLATES, CONFORMS) if verdict in verdicts)
+
+    @property
+    def exit_code(self) -> int:
+        """0 conforms, 1 violates, 2 broken adapter."""
+        return {CONFORMS: 0, VIOLATES: 1, BROKEN: 2}[self.verdict]
+
+    @property
+    def cases(self) -> int:
+        """Cases run over all operators."""
+        return sum(operator.cases for operator in self.operators)
+
+    def __getitem__(self, operator: str) -> OperatorReport:
+        """Return the report of one operator."""
+        return next(report for report in self.operators if report.name == operator)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the report as plain data, in the documented schema."""
+        return {
+            "schema": SCHEMA,
+            "adapter": self.adapter,
+            "version": self.version,
+            "seed": self.seed,
+            "profile": self.profile,
+            "level": self.level,
+            "verdict": self.verdict,
+            "seconds": round(self.seconds, 3),
+            "settings": arithmetic_settings(),
+            "operators": {
+                operator.name: {
+                    "verdict": operator.verdict(self.level),
+                    "cases": operator.cases,
+                    "laws": [law.to_json() for law in operator.laws],
+                }
+                for operator in self.operators
+            },
+        }
+
+    def dumps(self) -> str:
+        """Write the report as JSON text."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def arithmetic_settings() -> dict[str, str]:
+    """Environment variables that are known to change arithmetic, where they are set."""
+    names = ("ONEDNN_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _counterexample(violation: Violation) -> dict[str, Any]:
+    case = violation.case
+    return {
+        "says": violation.says,
+        "operator": case.operator.name,
+        "dtype": case.dtype.name,
+        "parameters": {name: _plain(value) for name, value in case.parameters.items()},
+        "inputs": _arrays(case.inputs),
+        "arrangement": case.arrangement,
+        "refused": case.refused,
+        "expected": _arrays(violation.expected),
+        "actual": _arrays(violation.actual),
+    }
+
+
+def _arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: {"shape": list(array.shape), "values": _values(array)} for name, array in arrays.items()}
+
+
+def _values(array: np.ndarray) -> Any:
+    """Nested lists of JSON numbers; what JSON cannot hold becomes a string such as "nan"."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(entry) for entry in value]
+        if isinstance(value, (bool, int)):
+            return value
+        number = float(value)
+        return number if np.isfinite(number) else str(number)
+
+    return plain(array.tolist())
+
+
+def _plain(value: object) -> object:
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,340 @@
+"""The runner: takes a subject through its laws and records what happened.
+
+It owns Hypothesis: seeds, budgets, shrinking. No example database is used, so that a run depends on its
+seed alone. Command line, pytest plugin and Python callers are thin doors to `check` and `run_law`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis.errors import Flaky
+
+from convform.adapters import Adapter, AdapterError, Implementation, Unavailable
+from convform.conformance.case import Case, build, value_range
+from convform.conformance.geometry import Geometry, tables
+from convform.conformance.law import PROFILES, Drawn, Law, Listed, Profile, Swept
+from convform.conformance.laws import laws_of
+from convform.conformance.report import LawResult, OperatorReport, Report
+from convform.conformance.reproducer import reproducer
+from convform.conformance.shrink import shrink_numbers
+from convform.conformance.smoke import SMOKE, smoke
+from convform.conformance.subject import Subject
+from convform.conformance.violation import Violation
+
+DEFAULT_SEED = 0
+"""Without a seed of the caller's, every run is the same run."""
+
+SHRINK_SECONDS = 2.0
+"""Time after which a slow subject's counterexample is not made any smaller."""
+
+Progress = Callable[[str, str], None]
+"""Called with operator and law before each law is run."""
+
+
+@dataclass
+class _Trial:
+    """Runs a law on cases, counting them and keeping the simplest violation."""
+
+    subject: Subject
+    law: Law
+    cases: int = 0
+    best: Violation | None = None
+    first_at: float | None = None
+    false_pass: float = 0.0
+
+    def attempt(self, case: Case) -> Violation | None:
+        """Run the law on one case."""
+        self.cases += 1
+        try:
+            self.law.check(self.subject, case)
+        except Violation as violation:
+            if self.first_at is None:
+                self.first_at = time.perf_counter()
+            if self.best is None or _complexity(violation) < _complexity(self.best):
+                self.best = violation
+            return violation
+        return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether shrinking has taken its time."""
+        return self.first_at is not None and time.perf_counter() - self.first_at > SHRINK_SECONDS
+
+
+def _complexity(violation: Violation) -> tuple[object, ...]:
+    geometry = violation.case.geometry
+    return (0,) if geometry is None else (1, *geometry.complexity)
+
+
+def run_law(subject: Subject, law: Law, profile: Profile, seed: int, origin: str | None = None) -> LawResult:
+    """Run one law on one subject.
+
+    Parameters
+    ----------
+    subject
+        The implementation, after its smoke test.
+    law
+        A law of its operator.
+    profile
+        How many cases to spend.
+    seed
+        Seed of the run; the law derives its own from it, so laws can be run alone.
+    origin
+        What `convform.adapters.load` finds the adapter by, for the reproducer.
+
+    Returns
+    -------
+    LawResult
+        Status ``"holds"``, ``"violated"``, ``"not-claimed"`` or ``"error"``.
+    """
+    reason = law.not_claimed(subject)
+    if reason is not None:
+        return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
+    own_seed = zlib.crc32(f"{seed} {subject.operator.name} {law.name}".encode())
+    trial = _Trial(subject, law)
+    started = time.perf_counter()
+    try:
+        claimed = _search(trial, profile, own_seed)
+    except AdapterError as error:
+        seconds = time.perf_counter() - started
+        return LawResult(law.name, law.level, law.clauses, "error", trial.cases, seconds, reason=str(error))
+    cases = trial.cases
+    if not claimed:
+        return LawResult(
+            law.name, law.level, law.clauses, "not-claimed", reason="no case of it lies within the claims"
+        )
+    if trial.best is None:
+        seconds = time.perf_counter() - started
+        return LawResult(
+            law.name, law.level, law.clauses, "holds", cases, seconds, false_pass=trial.false_pass or None
+        )
+    assert trial.first_at is not None
+    smallest = shrink_numbers(trial.best, lambda case: None if trial.exhausted else trial.attempt(case))
+    return LawResult(
+        law.name,
+        law.level,
+        law.clauses,
+        "violated",
+        cases,
+        time.perf_counter() - started,
+        violation=smallest,
+        reproducer=reproducer(subject.implementation, smallest, origin),
+        found_after=trial.first_at - started,
+    )
+
+
+def _search(trial: _Trial, profile: Profile, seed: int) -> bool:
+    """Run cases until one violates the law; False if the claims leave no case."""
+    source = trial.law.source
+    if isinstance(source, Listed):
+        for case in source.cases(trial.subject):
+            if trial.attempt(case):
+                break
+        return trial.cases > 0
+    table = tables(trial.subject.space, source.focus, sweep=isinstance(source, Swept))
+    if table.empty:
+        return False
+    if isinstance(source, Swept):
+        for geometry in table.sweep(profile.sweep, seed):
+            if _attempt(trial, geometry):
+                _look_for_smaller(trial, table.sweep(None, seed))
+                break
+        return True
+    _draw(trial, source, table.strategy(), profile, seed)
+    return True
+
+
+def _attempt(trial: _Trial, geometry: Geometry) -> Violation | None:
+    if trial.law.lane == "exact" and trial.subject.operator.is_linear:
+        values = 2 * value_range(trial.subject.operator, geometry) + 1
+        trial.false_pass = max(trial.false_pass, 2 / values)
+    return trial.attempt(build(trial.subject.operator, geometry))
+
+
+def _look_for_smaller(trial: _Trial, geometries: Iterator[Geometry]) -> None:
+    """A sweep that was thinned out may have passed over the smallest failing geometry."""
+    assert trial.best is not None
+    for geometry in geometries:
+        simplest = trial.best.case.geometry
+        if trial.exhausted or simplest is None or geometry.complexity >= simplest.complexity:
+            return
+        if _attempt(trial, geometry):
+            return
+
+
+def _draw(
+    trial: _Trial,
+    source: Drawn,
+    strategy: hypothesis.strategies.SearchStrategy[Geometry],
+    profile: Profile,
+    seed: int,
+) -> None:
+    """Let Hypothesis draw geometries and shrink a failing one."""
+    contents = 1 if source.costly else profile.contents
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=profile.costly if source.costly else profile.drawn,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        print_blob=False,
+        verbosity=Verbosity.quiet,
+    )
+    @hypothesis.given(strategy)
+    def test(geometry: Geometry) -> None:
+        if trial.exhausted:
+            return
+        for index in range(contents):
+            violation = _attempt(trial, _refilled(geometry, index))
+            if violation is not None:
+                # Hypothesis tells failures apart by where they are raised: raise them all here.
+                raise violation
+
+    # The trial has kept the simplest violation; a flaky one is a violation all the same.
+    with contextlib.suppress(Violation, Flaky):
+        test()
+
+
+def _refilled(geometry: Geometry, index: int) -> Geometry:
+    """The same geometry with other numbers."""
+    return geometry if index == 0 else replace(geometry, seed=geometry.seed + (index << 16))
+
+
+def judge(
+    implementation: Implementation,
+    adapter: Adapter,
+    *,
+    profile: Profile,
+    seed: int,
+    origin: str | None = None,
+    progress: Progress | None = None,
+) -> OperatorReport:
+    """Take one implementation through the smoke law and then all laws of its operator."""
+    name = implementation.operator.name
+    started = time.perf_counter()
+    if progress:
+        progress(name, SMOKE)
+    subject, smoke_result = smoke(implementation)
+    results = [smoke_result]
+    if subject is not None:
+        for law in laws_of(implementation.operator):
+            if progress:
+                progress(name, law.name)
+            results.append(run_law(subject, law, profile, seed, origin))
+    results = known_limits_applied(adapter, name, results)
+    return OperatorReport(name, tuple(results), time.perf_counter() - started)
+
+
+def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:
+    """Mark violations that the adapter lists; a listed limit that no longer shows becomes a violation."""
+    marked = list(results)
+    for limit in adapter.known_limits:
+        if limit.operator != operator:
+            continue
+        about = [
+            i
+            for i, result in enumerate(marked)
+            if limit.law_or_clause == result.law or limit.law_or_clause in result.clauses
+        ]
+        broken = [i for i in about if marked[i].status in ("violated", "known")]
+        for i in broken:
+            marked[i] = marked[i].known(limit)
+        holding = [i for i in about if marked[i].status == "holds"]
+        if not broken and holding:
+            marked[holding[0]] = marked[holding[0]].outgrown(limit)
+    return marked
+
+
+def check(
+    adapter: Adapter,
+    *,
+    operators: Sequence[str] | None = None,
+    profile: str = "quick",
+    seed: int | None = None,
+    level: str = "core",
+    origin: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Judge an adapter.
+
+    Parameters
+    ----------
+    adapter
+        The adapter.
+    operators
+        Names of the operators to judge; None means all that it implements.
+    profile
+        ``"quick"`` or ``"full"``.
+    seed
+        Seed of every random choice; None means 0, so that two runs agree unless asked not to.
+    level
+        Which level decides the verdict: ``"core"`` or ``"strict"``. Both are always run.
+    origin
+        What `convform.adapters.load` finds the adapter by; reproducers use it.
+    progress
+        Called with operator and law before each law.
+
+    Returns
+    -------
+    Report
+        One verdict per operator, one result per law.
+
+    Raises
+    ------
+    Unavailable
+        If the backend or its device is not there.
+    AdapterError
+        If `operators` names one that the adapter does not implement, or it implements none.
+    ValueError
+        If `profile` or `level` is unknown.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
+    if level not in ("core", "strict"):
+        raise ValueError(f"level={level!r}: expected core or strict")
+    problem = adapter.available() if adapter.available else None
+    if problem:
+        raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
+    started = time.perf_counter()
+    used = DEFAULT_SEED if seed is None else seed
+    reports = [
+        judge(
+            adapter.implementations[name],
+            adapter,
+            profile=PROFILES[profile],
+            seed=used,
+            origin=origin,
+            progress=progress,
+        )
+        for name in selected_operators(adapter, operators)
+    ]
+    seconds = time.perf_counter() - started
+    return Report(adapter.name, adapter.version, used, profile, level, seconds, tuple(reports))
+
+
+def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
+    """Names of the operators to judge, in the adapter's order."""
+    implemented = list(adapter.implementations)
+    if not implemented:
+        raise AdapterError(
+            f"the adapter {adapter.name!r} implements no operator",
+            hint=f'register a wrapper: @{adapter.name}.implements("conv2d")',
+        )
+    for name in operators or ():
+        if name not in implemented:
+            raise AdapterError(
+                f"the adapter {adapter.name!r} does not implement {name!r}",
+                hint=f"it implements {', '.join(implemented)}",
+            )
+    return [name for name in implemented if not operators or name in operators]

@@ -1,0 +1,240 @@
+"""The report as a person sees it in a terminal: one screen, worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.markup import escape
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from convform.conformance.case import Case
+from convform.conformance.grid import arrays_table
+from convform.conformance.report import BROKEN, CONFORMS, LawResult, OperatorReport, Report
+from convform.conformance.violation import Violation
+from convform.spec.clauses import clause
+
+MARKS = {"conforms": ("✓", "green"), "violates": ("✗", "red"), "broken adapter": ("!", "yellow")}
+LONGEST_REPRODUCER = 24
+"""Lines of a reproducer that are shown; the JSON report has all of it."""
+
+
+class ReportView:
+    """Renders a `Report`; `everything` draws each violated law instead of the worst of each operator."""
+
+    def __init__(self, report: Report, everything: bool = False) -> None:
+        self.report = report
+        self.everything = everything
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the parts from top to bottom."""
+        report = self.report
+        yield _headline(report)
+        yield ""
+        yield Padding(_operator_table(report), (0, 0, 0, 2))
+        for operator in report.operators:
+            violated = operator.violated()
+            decisive = operator.violated(report.level)
+            # What decides the verdict is drawn; at core level the strict findings are a line each.
+            drawn = violated if self.everything else decisive[:1]
+            for law in drawn:
+                yield from _violation(operator.name, law)
+            yield from _rest(operator, [law for law in violated if law not in drawn], report.level)
+        yield from _notes(report)
+        yield ""
+        yield _footer(report)
+
+
+def _headline(report: Report) -> Text:
+    version = f" {report.version}" if report.version else ""
+    counts = {
+        verdict: sum(operator.verdict(report.level) == verdict for operator in report.operators)
+        for verdict in MARKS
+    }
+    parts = [f"{len(report.operators)} operator{'s' if len(report.operators) != 1 else ''}"]
+    parts += [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    parts += [f"{report.cases} cases", f"{report.seconds:.1f} s", f"seed {report.seed}"]
+    return Text.assemble((f"{report.adapter}{version}", "bold"), "   ", " · ".join(parts))
+
+
+def _operator_table(report: Report) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    for operator in report.operators:
+        verdict = operator.verdict(report.level)
+        mark, style = MARKS[verdict]
+        table.add_row(
+            operator.name,
+            Text(f"{mark} {verdict}", style=style),
+            _summary(operator, report.level),
+        )
+    return table
+
+
+def _summary(operator: OperatorReport, level: str) -> Text:
+    verdict = operator.verdict(level)
+    if verdict == BROKEN:
+        return Text(next(law.reason or "" for law in operator.laws if law.status == "error"))
+    counts = {status: sum(law.status == status for law in operator.laws) for status in ("holds", "known")}
+    decisive = operator.violated(level)
+    notes = [law for law in operator.violated() if law not in decisive]
+    parts = []
+    if decisive:
+        found = decisive[0]
+        after = "" if found.found_after is None else f", found in {found.found_after:.2f} s"
+        parts.append(
+            f"{len(decisive)} law{'s' if len(decisive) > 1 else ''} violated, first {found.clauses[0]}{after}"
+        )
+    parts.append(f"{counts['holds']} laws hold")
+    if counts["known"]:
+        parts.append(f"{counts['known']} known limit{'s' if counts['known'] > 1 else ''}")
+    if notes:
+        parts.append(f"{len(notes)} more at level strict")
+    return Text(" · ".join(parts), style="dim" if not decisive else "")
+
+
+def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
+    rule = clause(law.clauses[0])
+    yield ""
+    yield Rule(f"{operator} · {law.law} · {law.level}", align="left", style="red")
+    yield Text.assemble((f"{rule.id}  ", "bold red"), (" ".join(rule.rule.split()), "bold"))
+    yield ""
+    if law.violation is None:
+        yield Padding(Text(law.reason or ""), (0, 0, 0, 4))
+        return
+    yield Padding(drawing(law.violation), (0, 0, 0, 4))
+    others = ", ".join(law.clauses[1:])
+    yield Text(
+        f"  law {law.law}: {law.cases} cases until it was found"
+        + (f"; it also speaks for {others}" if others else ""),
+        style="dim",
+    )
+    if law.reproducer:
+        lines = law.reproducer.splitlines()
+        if len(lines) > LONGEST_REPRODUCER or max(map(len, lines)) > 2000:
+            lines = [
+                *lines[:3],
+                f"# … too long to show ({len(law.reproducer)} characters): --json FILE has all of it",
+            ]
+        yield ""
+        yield Text("  Reproduce", style="bold")
+        code = Syntax(
+            "\n".join(lines), "python", theme="ansi_dark", background_color="default", word_wrap=True
+        )
+        yield Padding(code, (0, 0, 0, 4))
+
+
+def law_view(operator: str, law: LawResult) -> Group:
+    """Everything about one violated law: rule, grids, reproducer."""
+    return Group(*_violation(operator, law))
+
+
+def drawing(violation: Violation) -> RenderableType:
+    """Draw a violation: what was seen, inputs, expected and actual grids, the window."""
+    case = violation.case
+    axes = case.operator.inputs
+    shown = {name: (axes[name], array) for name, array in case.inputs.items() if _matters(case, name)}
+    said = Text(violation.says)
+    grids = arrays_table(shown, violation.expected, violation.actual, violation.differs)
+    return Group(said, "", grids, "", Text(window_line(case), style="dim"))
+
+
+def _matters(case: Case, name: str) -> bool:
+    """Whether an input is worth drawing: a bias of zeros is not."""
+    return name != "b" or bool(np.any(case.inputs["b"]))
+
+
+def window_line(case: Case) -> str:
+    """Write the parameters of a case in one line: ``kernel 2×2 · stride 1 · padding 1``."""
+    parameters = dict(case.parameters)
+    if "kernel" not in parameters and "w" in case.inputs:
+        parameters = {"kernel": case.inputs["w"].shape[2:], **parameters}
+    parts = []
+    for name, value in parameters.items():
+        if name == "input_size" or (name == "groups" and value == 1):
+            continue
+        if value is False and name == "ceil_mode":
+            continue
+        parts.append(f"{name} {_short(name, value)}")
+    parts.append(case.dtype.name)
+    if case.arrangement != "contiguous":
+        parts.append(f"arrays: {case.arrangement}")
+    return " · ".join(parts)
+
+
+def _short(name: str, value: object) -> str:
+    if value is None:
+        return "None (= kernel)"
+    if not isinstance(value, tuple):
+        return str(value)
+    if name == "padding":
+        value = tuple(low if low == high else f"({low}, {high})" for low, high in value)
+    if name == "kernel":
+        return "×".join(str(entry) for entry in value)
+    return str(value[0]) if len(set(value)) == 1 else ", ".join(str(entry) for entry in value)
+
+
+def _rest(operator: OperatorReport, laws: list[LawResult], level: str) -> Iterator[RenderableType]:
+    """Name the violations that are not drawn, decisive ones first."""
+    groups = {"Also violated": [law for law in laws if level == "strict" or law.level == "core"]}
+    groups["Strict, does not decide here"] = [law for law in laws if law not in groups["Also violated"]]
+    for title, group in groups.items():
+        if group:
+            names = ", ".join(f"{law.law} ({law.clauses[0]})" for law in group)
+            yield ""
+            yield Text.assemble((f"{operator.name} · {title}: ", "bold"), names)
+
+
+def _notes(report: Report) -> Iterator[RenderableType]:
+    """Known limits and what was not claimed, one line each: nothing is left out silently."""
+    known = [(op.name, law) for op in report.operators for law in op.laws if law.status == "known"]
+    if known:
+        yield ""
+        yield Text("Known limits (run, violated as listed, not decisive)", style="bold")
+        for name, law in known:
+            yield Text(f"  {name} · {law.law} ({law.clauses[0]}): {law.reason}  {law.link}")
+    reasons: dict[str, list[str]] = {}
+    for operator in report.operators:
+        for law in operator.laws:
+            if law.status == "not-claimed":
+                reasons.setdefault(f"{law.law}: {law.reason}", []).append(operator.name)
+    if reasons:
+        yield ""
+        yield Text("Not claimed", style="bold")
+        by_operators: dict[tuple[str, ...], list[str]] = {}
+        for reason, names in reasons.items():
+            by_operators.setdefault(tuple(names), []).append(reason)
+        for names, what in by_operators.items():
+            laws: dict[str, list[str]] = {}
+            for entry in what:
+                law, _, reason = entry.partition(": ")
+                laws.setdefault(reason, []).append(law)
+            said = "; ".join(f"{', '.join(law)} ({reason})" for reason, law in laws.items())
+            yield Text(f"  {', '.join(names)}: {said}", style="dim")
+
+
+def _footer(report: Report) -> Text:
+    bounds = [law.false_pass for op in report.operators for law in op.laws if law.false_pass is not None]
+    chance = (
+        f" · a wrong sum passes one exact-lane case with probability ≤ {max(bounds):.1g}" if bounds else ""
+    )
+    style = "bold green" if report.verdict == CONFORMS else "bold red"
+    return Text.assemble(
+        (f"{report.verdict} at level {report.level}", style),
+        f" · exit {report.exit_code} · profile {report.profile}{chance}",
+        "" if report.verdict == CONFORMS else " · everything: --json FILE · a rule: convform spec CLAUSE",
+    )
+
+
+def message(kind: str, text: str, hint: str | None) -> Text:
+    """One sentence and a hint, for whatever is not a verdict."""
+    parts: list[str | tuple[str, str]] = [(f"{kind}: ", "bold yellow"), escape(text).replace("\\[", "[")]
+    if hint:
+        parts += ["\n  ", (hint, "")]
+    return Text.assemble(*parts)

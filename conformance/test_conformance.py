@@ -1,0 +1,92 @@
+"""One pytest item for each law of each operator of the adapters given with ``--adapter``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from rich.console import Console
+
+from convform.adapters import Adapter, AdapterError, Unavailable, find
+from convform.conformance.law import PROFILES
+from convform.conformance.laws import laws_of
+from convform.conformance.report import LawResult
+from convform.conformance.runner import known_limits_applied, run_law
+from convform.conformance.smoke import SMOKE, smoke
+from convform.conformance.subject import Subject
+from convform.conformance.terminal import law_view
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make the items: adapter × operator × law."""
+    if "law_name" not in metafunc.fixturenames:
+        return
+    targets = metafunc.config.getoption("--adapter")
+    items = [item for target in targets for item in _items(target)]
+    metafunc.parametrize(
+        ("target", "adapter_name", "operator", "law_name"),
+        items,
+        ids=["-".join(item[1:]) for item in items],
+    )
+
+
+def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
+    try:
+        adapters = find(target)
+    except Unavailable as error:
+        pytest.exit(f"convform: unavailable: {error}; {error.hint}", returncode=3)
+    except AdapterError as error:
+        pytest.exit(f"convform: {error}; {error.hint}", returncode=2)
+    for adapter in adapters:
+        for name, implementation in adapter.implementations.items():
+            yield target, adapter.name, name, SMOKE
+            for law in laws_of(implementation.operator):
+                yield target, adapter.name, name, law.name
+
+
+@cache
+def _adapter(target: str, name: str) -> Adapter:
+    return next(adapter for adapter in find(target) if adapter.name == name)
+
+
+@cache
+def _smoke(target: str, adapter_name: str, operator: str) -> tuple[Subject | None, LawResult]:
+    return smoke(_adapter(target, adapter_name).implementations[operator])
+
+
+def test_law(
+    target: str, adapter_name: str, operator: str, law_name: str, pytestconfig: pytest.Config
+) -> None:
+    """The law holds for the operator; otherwise the failure shows the smallest violation."""
+    adapter = _adapter(target, adapter_name)
+    if adapter.available and (problem := adapter.available()):
+        pytest.skip(f"unavailable: {problem}")
+    subject, result = _smoke(target, adapter_name, operator)
+    if subject is None and law_name != SMOKE:
+        pytest.skip(f"broken adapter: {result.reason}")
+    if law_name != SMOKE:
+        assert subject is not None
+        law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+        profile = PROFILES[pytestconfig.getoption("--convform-profile")]
+        seed = pytestconfig.getoption("--convform-seed")
+        result = run_law(subject, law, profile, seed, target)
+        (result,) = known_limits_applied(adapter, operator, [result])
+    if result.status == "not-claimed":
+        pytest.skip(f"not claimed: {result.reason}")
+    if result.status == "known":
+        pytest.xfail(f"known limit: {result.reason} {result.link}")
+    if result.status == "error":
+        pytest.fail(result.reason or "broken adapter", pytrace=False)
+    if result.status == "violated":
+        if result.level == "strict" and pytestconfig.getoption("--convform-level") == "core":
+            pytest.xfail(f"strict, does not decide at level core: {result.clauses[0]}")
+        pytest.fail(_drawn(operator, result), pytrace=False)
+
+
+def _drawn(operator: str, result: LawResult) -> str:
+    console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None)
+    console.print(law_view(operator, result))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()

@@ -1,0 +1,362 @@
+"""Max and average pooling and their gradients, for any spatial rank.
+
+Values are pooled one axis after another: the maximum (or sum) over a box is the maximum (or sum) of those
+along its rows, and needs the sum of the kernel sizes instead of their product. Indices and gradients run
+over the taps of the whole window.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convform.reference import checks
+from convform.reference.blocks import BLOCK_BYTES, in_threads
+from convform.reference.checks import Array
+from convform.reference.columns import taps
+from convform.reference.window import Landing, Padding, PerAxis, Size, Window
+
+
+def max_pool(
+    x: Array,
+    kernel: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """Pool by maximum, with indices: y[n, c, i] = max x[n, c, i·s − p_lo + k·d] over the real elements.
+
+    Padding never wins (clauses MAXPOOL-1 and MAXPOOL-2). The first maximum of a window is selected (clause
+    MAXPOOL-6) and `indices` holds its row-major position in the unpadded plane (clause MAXPOOL-5). Any NaN
+    gives NaN (clause MAXPOOL-4), with the index of the first. A window without a real element gives the
+    least value of the dtype, −∞ for floats, and index −1 (clause MAXPOOL-3).
+
+    Parameters
+    ----------
+    x
+        "n c h w" (or "n c w", "n c d h w"): the rank comes from `x`. Any float or integer dtype.
+    kernel
+        Taps along each spatial axis; an integer or one for each axis.
+    stride
+        An integer or one for each axis, at least 1; None for the kernel size (clause POOL-1).
+    padding
+        An integer, one for each axis, or (low, high) for each axis; at least 0.
+    dilation
+        An integer or one for each axis, at least 1.
+    ceil_mode
+        Round the output size up (clause WINDOW-5).
+
+    Returns
+    -------
+    y
+        "n c oh ow", the dtype of `x`.
+    indices
+        "n c oh ow", int64.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no array of real numbers or a parameter is no integer.
+    ValueError
+        If `x` has fewer than three axes (clause CONTRACT-9) or the window is refused (clause WINDOW-6).
+
+    Examples
+    --------
+    >>> y, indices = max_pool(np.array([[[1, 3, 3, 2]]]), 2)
+    >>> y.tolist(), indices.tolist()
+    ([[[3, 3]]], [[[1, 2]]])
+    """
+    checks.batch("x", x)
+    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    return _selected(x, window)
+
+
+def max_pool_values(
+    x: Array,
+    kernel: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Pool by maximum without asking for the indices, several times faster (clauses MAXPOOL-1 to MAXPOOL-4).
+
+    Parameters
+    ----------
+    x, kernel, stride, padding, dilation, ceil_mode
+        As for `max_pool`: "n c h w" of any float or integer dtype, and the window.
+
+    Returns
+    -------
+    y
+        "n c oh ow", the dtype of `x`: the first result of `max_pool`, bit for bit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool` does.
+    """
+    checks.batch("x", x)
+    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    y = _along_axes(np.maximum, x, window, _lowest(x.dtype), x.dtype.newbyteorder("="))
+    # Of −0 and 0, the first has to win, while np.maximum returns either.
+    if x.dtype.kind == "f" and (y == 0).any() and ((x == 0) & np.signbit(x)).any():
+        return _selected(x, window)[0]
+    return y.astype(x.dtype, copy=False)
+
+
+def max_pool_backward(
+    x: Array,
+    dy: Array,
+    kernel: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """Gradient of `max_pool`: dx[n, c, j] = Σ dy[n, c, i] over the windows i that select element j.
+
+    Every other element gets 0 (clause MAXGRAD-1) and overlapping windows add up (clause MAXGRAD-2).
+
+    Parameters
+    ----------
+    x, kernel, stride, padding, dilation, ceil_mode
+        The arguments of `max_pool`: "n c h w" of any float or integer dtype, and the window.
+    dy
+        "n c oh ow", the gradient in y, the dtype of `x`; float16 is added up in float32.
+
+    Returns
+    -------
+    dx
+        "n c h w", the dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool` does (clauses CONTRACT-6, CONTRACT-9 and WINDOW-6), and for a `dy` of another shape
+        than y (clause MAXGRAD-3).
+    """
+    checks.batch("x", x)
+    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3")
+    _, indices = _selected(x, window)
+    plane = _positions(x.shape[2:])
+    dx = np.zeros(x.shape, checks.accumulator(x.dtype))
+    for _, windows, elements in taps(window.landings(x.shape[2:])):
+        chosen = indices[windows] == plane[elements]
+        np.add(dx[elements], dy[windows], out=dx[elements], where=chosen)
+    return dx.astype(x.dtype, copy=False)
+
+
+def avg_pool(
+    x: Array,
+    kernel: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Pool by average: y[n, c, i] = (Σ x[n, c, i·s − p_lo + k·d]) / divisor(i) (clause AVGPOOL-1).
+
+    The divisor is the number of taps inside [−p_lo, n + p_hi) if padding counts, else inside [0, n)
+    (clause AVGPOOL-2); the overhang of ceil rounding never counts (clause AVGPOOL-3). Where no tap counts,
+    y is 0/0: NaN.
+
+    Parameters
+    ----------
+    x
+        "n c h w" (or "n c w", "n c d h w"): the rank comes from `x`. Any float dtype; float16 is added up
+        and divided in float32 (clause AVGPOOL-4).
+    kernel, stride, padding, dilation, ceil_mode
+        The window, as for `max_pool`.
+    count_include_pad
+        Whether padding counts in the divisor.
+
+    Returns
+    -------
+    y
+        "n c oh ow", the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no array of floating-point numbers (an average of integers is no integer), or a parameter
+        is no integer.
+    ValueError
+        If `x` has fewer than three axes (clause CONTRACT-9) or the window is refused (clause WINDOW-6).
+
+    Examples
+    --------
+    >>> avg_pool(np.array([[[2.0, 4.0, 6.0]]]), 2, padding=(1,), count_include_pad=False).tolist()
+    [[[2.0, 5.0]]]
+    """
+    checks.batch("x", x)
+    checks.averaged(x)
+    checks.flag("count_include_pad", count_include_pad)
+    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    dtype = checks.accumulator(x.dtype)
+    divisor = _divisor(window, x.shape[2:], count_include_pad, dtype)
+    return _along_axes(np.add, x, window, 0, dtype, divisor).astype(x.dtype, copy=False)
+
+
+def avg_pool_backward(
+    x: Array,
+    dy: Array,
+    kernel: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """Gradient of `avg_pool`: each window spreads dy / divisor over its real elements (clause AVGGRAD-1).
+
+    dx[n, c, j] = Σ dy[n, c, i] / divisor(i) over all windows i and taps k with i·s − p_lo + k·d = j.
+
+    Parameters
+    ----------
+    x, kernel, stride, padding, dilation, ceil_mode, count_include_pad
+        The arguments of `avg_pool`: "n c h w" of any float dtype, and the window. Of `x`, only shape and
+        dtype matter.
+    dy
+        "n c oh ow", the gradient in y, the dtype of `x`.
+
+    Returns
+    -------
+    dx
+        "n c h w", the dtype of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `avg_pool` does (clauses CONTRACT-6, CONTRACT-9 and WINDOW-6), and for a `dy` of another shape
+        than y (clause AVGGRAD-2).
+    """
+    checks.batch("x", x)
+    checks.averaged(x)
+    checks.flag("count_include_pad", count_include_pad)
+    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2")
+    dx = np.zeros(x.shape, checks.accumulator(x.dtype))
+    # A window with divisor 0 has no real element that could receive the quotient.
+    divisor = np.maximum(_divisor(window, x.shape[2:], count_include_pad, dx.dtype), 1)
+    share = dy / divisor
+    for _, windows, elements in taps(window.landings(x.shape[2:])):
+        dx[elements] += share[windows]
+    return dx.astype(x.dtype, copy=False)
+
+
+def _lowest(dtype: np.dtype[Any]) -> float | int:
+    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+
+
+def _positions(size: Size) -> Array:
+    """Row-major positions of the elements of a plane, "h w"."""
+    return np.arange(prod(size), dtype=np.int64).reshape(size)
+
+
+def _selected(x: Array, window: Window) -> tuple[Array, Array]:
+    size = x.shape[2:]
+    shape = (*x.shape[:2], *window.output_size(size))
+    y = np.full(shape, _lowest(x.dtype), x.dtype)
+    indices = np.full(shape, -1, np.int64)
+    plane = _positions(size)
+    for _, windows, elements in taps(window.landings(size)):
+        best, index, value = y[windows], indices[windows], x[elements]
+        # Strictly greater: the first of several maxima stays. The first real element beats −∞ by itself.
+        better = (value > best) | (index < 0)
+        if x.dtype.kind == "f":
+            better |= np.isnan(value) & ~np.isnan(best)
+        np.copyto(best, value, where=better)
+        np.copyto(index, plane[elements], where=better)
+    return y, indices
+
+
+def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtype[Any]) -> Array:
+    """Taps that count in each window, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3): a product over the axes."""
+    counts = []
+    for n, o, k, s, d, (low, high) in zip(
+        size,
+        window.output_size(size),
+        window.kernel,
+        window.stride,
+        window.dilation,
+        window.padding,
+        strict=True,
+    ):
+        elements = np.arange(o)[:, None] * s - low + np.arange(k) * d
+        first, end = (-low, n + high) if count_include_pad else (0, n)
+        counts.append(((first <= elements) & (elements < end)).sum(1))
+    divisor = counts[0]
+    for count in counts[1:]:
+        divisor = np.multiply.outer(divisor, count)
+    return np.asarray(divisor, dtype)
+
+
+def _along_axes(
+    combine: np.ufunc,
+    x: Array,
+    window: Window,
+    identity: float,
+    dtype: np.dtype[Any],
+    divisor: Array | None = None,
+) -> Array:
+    """Combine the real elements of every window, one axis after another, and divide by `divisor`, "oh ow"."""
+    landings = window.landings(x.shape[2:])
+    output = window.output_size(x.shape[2:])
+    y = np.empty((*x.shape[:2], *output), dtype)
+    # Shapes of what is between the axes: the first of them pooled, the others not yet.
+    between = [(*output[:axis], *x.shape[2 + axis :]) for axis in range(1, window.rank)]
+
+    # Infinities are data here; and what NumPy is told about them holds for one thread.
+    @np.errstate(invalid="ignore", over="ignore")
+    def work(start: int, stop: int) -> None:
+        # What is between the axes stays in the cache: a few samples at a time, always in the same memory.
+        step = max(1, BLOCK_BYTES // max(1, x[:1].nbytes))
+        scratch = [np.empty((min(step, stop - start), x.shape[1], *shape), dtype) for shape in between]
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            stages = [x[first:last], *(array[: last - first] for array in scratch), y[first:last]]
+            for axis, (source, target) in enumerate(itertools.pairwise(stages)):
+                _along_axis(combine, source, target, 2 + axis, landings[axis], identity)
+            if divisor is not None:
+                np.divide(y[first:last], divisor, out=y[first:last])
+
+    in_threads(work, len(x), x.nbytes)
+    return y
+
+
+def _along_axis(
+    combine: np.ufunc,
+    source: Array,
+    target: Array,
+    axis: int,
+    landings: Sequence[Landing],
+    identity: float,
+) -> None:
+    """Combine the elements along one axis that each window reads into `target`."""
+    leading = (slice(None),) * axis
+    whole = [landing for landing in landings if landing.covers(target.shape[axis])]
+    rest = [landing for landing in landings if not landing.covers(target.shape[axis])]
+    # The first two taps that all windows have make the target without a pass that fills it.
+    if len(whole) >= 2:
+        one, two = (source[(*leading, landing.elements)] for landing in whole[:2])
+        combine(one, two, out=target, dtype=target.dtype)
+    elif whole:
+        target[...] = source[(*leading, whole[0].elements)]
+    else:
+        target.fill(identity)
+    for landing in whole[2:] + rest:
+        part = target[(*leading, landing.windows)]
+        combine(part, source[(*leading, landing.elements)], out=part, dtype=target.dtype)

@@ -1,0 +1,275 @@
+"""Worked examples: TOML blocks in the pages of the standard, read into arrays.
+
+An example names an operator, its parameters, input arrays and expected outputs; or it names a window
+and the output size it must have, for every operator with a window. Layouts are einops patterns over the
+operator's axes. An axis that a pattern leaves out has size one (clause LAYOUT-1).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from einops import EinopsError, rearrange
+from numpy.typing import NDArray
+
+from convform.spec.errors import SpecError
+from convform.spec.operators import OPERATORS, PARAMETERS, Operator
+
+Array = NDArray[Any]
+
+_KEYS = ("says", "clauses", "worked", "operator", "parameters", "sizes", "inputs", "outputs", "window")
+_WINDOW_KEYS = ("input_size", "kernel", "stride", "padding", "dilation", "ceil_mode", "output_size")
+_ARRAY_KEYS = ("axes", "values", "shape", "fill")
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What an example says about one output.
+
+    Attributes
+    ----------
+    axes
+        The layout that the example is written in, for example ``"oh ow"`` or ``"(c kh kw) (oh ow)"``.
+    values
+        The expected array in that layout (int64, or float64 where a value is no integer); None where
+        the example asserts the shape alone.
+    shape
+        The expected shape in that layout.
+    canonical
+        The operator's own axes of this output, for example ``"n c oh ow"``.
+    """
+
+    axes: str
+    values: Array | None
+    shape: tuple[int, ...]
+    canonical: str
+
+    def read(self, answer: Array) -> Array:
+        """Write an answer with canonical axes in the layout of this example.
+
+        Parameters
+        ----------
+        answer
+            An array with the axes `canonical`, not merged.
+
+        Raises
+        ------
+        ValueError
+            If the answer has another rank, or an axis that the layout leaves out is not of size one.
+        """
+        try:
+            return rearrange(answer, f"{_with_ones(self.canonical, self.axes)} -> {self.axes}")
+        except EinopsError as error:
+            raise ValueError(
+                f"an answer of shape {answer.shape} with axes {self.canonical!r} "
+                f"cannot be written as {self.axes!r}"
+            ) from error
+
+    def holds(self, answer: Array) -> bool:
+        """Whether an answer with canonical axes has the expected shape and, where given, equal values.
+
+        NaN equals NaN here, and zeros of either sign are equal.
+        """
+        try:
+            written = self.read(answer)
+        except ValueError:
+            return False
+        if written.shape != self.shape:
+            return False
+        return self.values is None or np.array_equal(
+            written.astype(np.float64), self.values.astype(np.float64), equal_nan=True
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One worked example of the standard.
+
+    Attributes
+    ----------
+    says
+        What the example shows, in a few words.
+    clauses
+        Ids of the clauses that it illustrates.
+    operator
+        Name of the operator; None where the example is about a window alone.
+    parameters
+        The operator's parameters as in a call; what is missing has its default. Pooling always has a
+        stride: None, the kernel size, where none is written.
+    inputs
+        Canonical arrays by name, axes not merged (int64, or float64 where a value is no integer).
+    outputs
+        What is expected of each output that the example speaks of.
+    window
+        ``input_size``, ``kernel``, ``stride``, ``padding``, ``dilation`` and ``ceil_mode``, all given, of
+        an example about a window alone.
+    output_size
+        The output size that this window must have.
+    worked
+        Number of the item in the collection of worked examples it was taken from, if any.
+    """
+
+    says: str
+    clauses: tuple[str, ...]
+    operator: str | None
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Expected]
+    window: Mapping[str, Any] | None = None
+    output_size: tuple[int, ...] | None = None
+    worked: int | None = None
+
+
+def parse_example(source: str, where: str, default_clauses: tuple[str, ...] = ()) -> Example:
+    """Read one example from its TOML source.
+
+    Parameters
+    ----------
+    source
+        The text of the fenced block.
+    where
+        Page and clause, for error messages.
+    default_clauses
+        The clause that the example stands in, if any.
+
+    Raises
+    ------
+    SpecError
+        If the block is no TOML, or something in it is missing, unknown or does not fit the operator.
+    """
+    try:
+        data = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(where, f"an example is not valid TOML ({error})") from error
+    says = data.get("says")
+    if not isinstance(says, str):
+        raise SpecError(where, 'an example has no title; write says = "…" in its first line')
+    where = f"{where}, example {says!r}"
+    _only(data, _KEYS, "key", where)
+    clauses = tuple(data.get("clauses", default_clauses))
+    if not clauses:
+        raise SpecError(where, 'it belongs to no clause; write clauses = ["CONV-1", …]')
+    worked = data.get("worked")
+    if "window" in data:
+        window = dict(data["window"])
+        _only(window, _WINDOW_KEYS, "window key", where)
+        for key in ("input_size", "kernel", "output_size"):
+            if key not in window:
+                raise SpecError(where, f"its window has no {key}; write {key} = [5, 5]")
+        window = {"stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False} | _frozen(window)
+        size = window.pop("output_size")
+        empty: Mapping[str, Any] = MappingProxyType({})
+        return Example(says, clauses, None, empty, empty, empty, MappingProxyType(window), size, worked)
+    operator = _operator(data.get("operator"), where)
+    parameters = _frozen(data.get("parameters", {}))
+    if operator.is_pooling:
+        parameters.setdefault("stride", None)  # TOML has no null
+    _only(parameters, operator.parameters, f"parameter of {operator.name}", where)
+    for name in operator.parameters:
+        if PARAMETERS[name].default is None and name not in parameters:
+            raise SpecError(where, f"{operator.name} needs the parameter {name}; add it below [parameters]")
+    sizes = data.get("sizes", {})
+    inputs = {}
+    for name, entry in data.get("inputs", {}).items():
+        _only([name], tuple(operator.inputs), f"input of {operator.name}", where)
+        inputs[name] = _input(entry, operator.inputs[name], sizes, f"{where}, input {name}")
+    for name in operator.inputs:
+        if name not in inputs and name != "b":
+            raise SpecError(where, f"{operator.name} needs the input {name}; add [inputs.{name}]")
+    outputs = {}
+    for name, entry in data.get("outputs", {}).items():
+        _only([name], tuple(operator.outputs), f"output of {operator.name}", where)
+        outputs[name] = _expected(entry, operator.outputs[name], f"{where}, output {name}")
+    if not outputs:
+        raise SpecError(where, f"it expects nothing; add [outputs.{next(iter(operator.outputs))}]")
+    return Example(
+        says,
+        clauses,
+        operator.name,
+        MappingProxyType(parameters),
+        MappingProxyType(inputs),
+        MappingProxyType(outputs),
+        worked=worked,
+    )
+
+
+def _operator(name: object, where: str) -> Operator:
+    if name is None:
+        raise SpecError(where, 'it names no operator; write operator = "conv2d", or a [window] table')
+    _only([name], tuple(OPERATORS), "operator", where)
+    return OPERATORS[str(name)]
+
+
+def _only(names: Iterable[object], known: tuple[str, ...], kind: str, where: str) -> None:
+    """Refuse a name that is not among `known`, with the closest one as a hint."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise SpecError(where, f"there is no {kind} {name!r}; {hint}")
+
+
+def _frozen(value: Any) -> Any:
+    """Turn TOML lists into tuples, all the way down."""
+    if isinstance(value, dict):
+        return {key: _frozen(entry) for key, entry in value.items()}
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list) else value
+
+
+def _names(pattern: str) -> list[str]:
+    return pattern.replace("(", " ").replace(")", " ").split()
+
+
+def _with_ones(canonical: str, pattern: str) -> str:
+    """Write 1 for every canonical axis that the pattern leaves out."""
+    present = _names(pattern)
+    return " ".join(axis if axis in present else "1" for axis in canonical.split())
+
+
+def _array(entry: Mapping[str, Any], canonical: str, where: str) -> tuple[str, Array | None, tuple[int, ...]]:
+    """Read axes, values (None where only a shape is given) and shape of one array."""
+    _only(entry, _ARRAY_KEYS, "array key", where)
+    axes = entry.get("axes", canonical)
+    _only(_names(axes), tuple(canonical.split()), "axis", where)
+    if ("values" in entry) == ("shape" in entry):
+        raise SpecError(where, "expected either values or shape; write values = [[1, 2], [3, 4]]")
+    if "shape" in entry:
+        shape = tuple(entry["shape"])
+        return axes, np.full(shape, entry["fill"]) if "fill" in entry else None, shape
+    try:
+        values = np.array(entry["values"])
+    except ValueError as error:
+        raise SpecError(where, "its values are ragged; give every row the same length") from error
+    if values.size == 0 or values.dtype.kind not in "if":
+        raise SpecError(where, f"expected numbers, got {entry['values']!r}")
+    return axes, values.astype(np.int64) if values.dtype.kind == "i" else values, values.shape
+
+
+def _input(entry: Mapping[str, Any], canonical: str, sizes: Mapping[str, int], where: str) -> Array:
+    axes, values, shape = _array(entry, canonical, where)
+    if values is None:
+        values = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    needed = {axis: size for axis, size in sizes.items() if axis in _names(axes)}
+    try:
+        array = np.ascontiguousarray(rearrange(values, f"{axes} -> {_with_ones(canonical, axes)}", **needed))
+    except EinopsError as error:
+        raise SpecError(
+            where,
+            f"values of shape {shape} cannot be read with the axes {axes!r}; give as many axes as the values "
+            "have, and the size of every merged axis but one in [sizes]",
+        ) from error
+    array.flags.writeable = False
+    return array
+
+
+def _expected(entry: Mapping[str, Any], canonical: str, where: str) -> Expected:
+    axes, values, shape = _array(entry, canonical, where)
+    if values is not None:
+        values.flags.writeable = False
+    return Expected(axes, values, shape, canonical)

@@ -1,0 +1,84 @@
+"""The trace: clauses, laws, operators and parameters are kept in step by a test, not by habit."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from convform.adapters import load
+from convform.conformance.case import build
+from convform.conformance.geometry import tables
+from convform.conformance.law import QUICK, Drawn, Listed, Swept
+from convform.conformance.laws import LAWS, laws_of
+from convform.conformance.smoke import smoke
+from convform.spec.clauses import clauses
+from convform.spec.operators import FAMILIES, OPERATORS
+
+CITED = {name for law in LAWS for name in law.clauses}
+
+
+def test_every_law_cites_clauses_that_exist():
+    assert set(clauses()) >= CITED
+    assert all(law.clauses for law in LAWS)
+
+
+def test_every_clause_is_cited_by_a_law():
+    assert set(clauses()) - CITED == set()
+
+
+def test_every_law_belongs_to_a_family():
+    assert {family for law in LAWS for family in law.families} == set(FAMILIES)
+
+
+def test_law_names_are_unique_within_a_family():
+    for operator in OPERATORS.values():
+        names = [law.name for law in laws_of(operator)]
+        assert len(names) == len(set(names))
+
+
+def test_a_law_has_the_level_of_its_strictest_clause():
+    for law in LAWS:
+        levels = {clauses()[name].level for name in law.clauses}
+        assert law.level == ("strict" if "strict" in levels else "core")
+
+
+def cases_of(name):
+    """All cases that the quick profile can build for the reference, which claims everything."""
+    subject, _ = smoke(load("reference").implementations[name])
+    for law in laws_of(subject.operator):
+        if law.not_claimed(subject):
+            continue
+        if isinstance(law.source, Listed):
+            yield law, list(law.source.cases(subject))
+            continue
+        table = tables(subject.space, law.source.focus, sweep=isinstance(law.source, Swept))
+        if not table.empty:
+            yield (
+                law,
+                [build(subject.operator, geometry) for geometry in itertools.islice(table.sweep(40, 1), 40)],
+            )
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_parameter_is_exercised_by_some_case(name):
+    cases = [case for _, cases in cases_of(name) for case in cases if case.refused is None]
+    for parameter in OPERATORS[name].parameters:
+        values = {str(case.parameters[parameter]) for case in cases}
+        assert len(values) > 1, f"{parameter} is always {values}"
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_reference_claims_every_law(name):
+    """No law is out of reach for an implementation that claims everything."""
+    subject, _ = smoke(load("reference").implementations[name])
+    claimed = {law.name for law, cases in cases_of(name) if cases}
+    unreached = {law.name for law in laws_of(subject.operator)} - claimed
+    # The standard prints its examples for rank 2, and strict ones for some operators only.
+    printed = {"worked_examples_strict"} | ({"worked_examples"} if subject.operator.rank != 2 else set())
+    assert unreached <= printed
+
+
+def test_sources_are_of_the_three_kinds():
+    assert {type(law.source) for law in LAWS} == {Drawn, Swept, Listed}
+    assert QUICK.sweep is not None
