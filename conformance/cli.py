@@ -29,6 +29,8 @@ err = Console(stderr=True, highlight=False)
 class _Problem(click.ClickException):
     """A problem that is told in one sentence, with an exit code of its own."""
 
+    exit_code: int = WRONG  # type: ignore[misc]
+
     def __init__(self, kind: str, text: str, hint: str | None, exit_code: int) -> None:
         super().__init__(text)
         self.kind, self.hint, self.exit_code = kind, hint, exit_code

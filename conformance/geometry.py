@@ -193,17 +193,10 @@ class Space:
             dtypes=claims.dtypes,
         )
 
-    def axis_table(
-        self, position: int, rule: AxisRule, reach: Reach, empty_windows: bool
-    ) -> tuple[Axis, ...]:
+    def axis_table(self, rule: AxisRule, reach: Reach, empty_windows: bool) -> tuple[Axis, ...]:
         """All claimed one-axis geometries within `reach` that obey `rule`, simple ones first."""
-        name = ("d", "h", "w")[3 - self.rank + position]
-        one = name in self.absent
-        return tuple(
-            axis
-            for axis in _all_axes(self, reach, self.pooling and not empty_windows)
-            if rule(axis) and (not one or (axis.n == 1 and axis.room == 0))
-        )
+        axes = _all_axes(self, reach, self.pooling and not empty_windows)
+        return tuple(axis for axis in axes if rule(axis))
 
     def admits(self, axes: Sequence[Axis], default_stride: bool) -> bool:
         """Whether the claimed forms of kernel, stride, padding and dilation can express these axes."""
@@ -361,8 +354,7 @@ class Tables:
         self.focus = focus
         self.channels = space.channel_table(focus.channels)
         self.flags = _flags(space, focus)
-        self._rules: tuple[AxisRule, ...] = (focus.axis,) * space.rank
-        tables = [space.axis_table(i, focus.axis, reach, focus.empty_windows) for i in range(space.rank)]
+        tables = [space.axis_table(focus.axis, reach, focus.empty_windows)] * space.rank
         self._leading = (
             tuple(axis for axis in tables[0] if focus.some_axis(axis)) if focus.some_axis else tables[0]
         )
@@ -423,8 +415,8 @@ class Tables:
 
     @property
     def turns(self) -> int:
-        """How many axes the leading axis can become: all, unless some layout leaves one out."""
-        return 1 if self.focus.some_axis is None or self.space.absent & {"d", "h", "w"} else self.space.rank
+        """How many axes the leading axis can become: it is only told apart by `some_axis`."""
+        return 1 if self.focus.some_axis is None else self.space.rank
 
     def strategy(self) -> st.SearchStrategy[Geometry]:
         """Draw geometries: few draws, all valid, shrinking to the smallest window."""

@@ -15,9 +15,8 @@ WRONG = "bold red"
 
 def number(value: object) -> str:
     """Write a cell: integers without a point, everything else with few digits."""
-    if isinstance(value, Fraction):
+    if isinstance(value, (Fraction, float, np.floating)):
         value = float(value)
-    if isinstance(value, (float, np.floating)):
         if np.isinf(value):
             return "∞" if value > 0 else "−∞"
         if np.isnan(value):

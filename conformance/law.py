@@ -41,7 +41,7 @@ class Profile:
 
 
 QUICK = Profile("quick", drawn=20, contents=2, sweep=120, costly=5)
-FULL = Profile("full", drawn=80, contents=4, sweep=None, costly=25)
+FULL = Profile("full", drawn=60, contents=2, sweep=None, costly=15)
 PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
 
 

@@ -132,15 +132,13 @@ def _size_one(subject: Subject) -> Iterable[Case]:
     """All axes of size one; then a kernel of one tap on a larger input; then one long, thin axis."""
     space = subject.space
     one = Axis(1, 1, 1, 0, 0, 1)
-    present = [name not in space.absent for name in ("d", "h", "w")[3 - space.rank :]]
     variants = [(one,) * space.rank]
-    variants.append(tuple(Axis(3, 1, 1, 0, 0, 1) if here else one for here in present))
+    variants.append((Axis(3, 1, 1, 0, 0, 1),) * space.rank)
     thin = "k" not in space.shared
     for position in range(space.rank) if thin else ():
         strides = 1 if space.strides or not space.pooling else 2
         long = Axis(4, 2, strides, 0, 0, 1)
-        if present[position]:
-            variants.append(tuple(long if i == position else one for i in range(space.rank)))
+        variants.append(tuple(long if i == position else one for i in range(space.rank)))
     for axes in variants:
         if "s" in space.shared and len({axis.s for axis in axes}) > 1:
             continue

@@ -84,7 +84,7 @@ def refused_windows(subject: Subject) -> Iterator[Case]:
     size = max(n + low + high for n, (low, high) in zip(spatial, case.window.padding, strict=True)) + 1
     if takes("kernel") and "dy" not in case.inputs:
         yield _with(case, f"a kernel of {size} taps along each axis of {spatial}", kernel=(size,) * rank)
-    if subject.operator.family == "conv" and not subject.space.absent & {"kd", "kh", "kw"}:
+    if subject.operator.family == "conv":
         w = case.inputs["w"]
         for axis in range(2, w.ndim):
             w = _longer(w, axis, size - w.shape[axis])
@@ -151,7 +151,7 @@ def refused_mixture(subject: Subject) -> Iterator[Case]:
     # Whether a gradient looks at the bias at all is its own business.
     mixed = [name for name in taken if name != "b" or "dy" not in double]
     for name in mixed if len(taken) > 1 else ():
-        single = {**double, name: double[name].astype(np.float32)}
+        single: dict[str, np.ndarray] = {**double, name: double[name].astype(np.float32)}
         yield _with(
             case, f"{name} of dtype float32 with {_others(taken, name)} of dtype float64", arrays=single
         )

@@ -95,7 +95,11 @@ class OperatorReport:
 
     name: str
     laws: tuple[LawResult, ...]
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on all laws."""
+        return sum(law.seconds for law in self.laws)
 
     def violated(self, level: str = "strict") -> list[LawResult]:
         """Violated laws of a level and below, worst first: core before strict, simple before complex."""

@@ -16,7 +16,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from convform.adapters import Adapter, AdapterError, Implementation, Unavailable
+from convform.adapters import Adapter, AdapterError, Unavailable
 from convform.conformance.case import Case, build, value_range
 from convform.conformance.geometry import Geometry, tables
 from convform.conformance.law import PROFILES, Drawn, Law, Listed, Profile, Swept
@@ -27,6 +27,7 @@ from convform.conformance.shrink import shrink_numbers
 from convform.conformance.smoke import SMOKE, smoke
 from convform.conformance.subject import Subject
 from convform.conformance.violation import Violation
+from convform.spec.clauses import LEVELS
 
 DEFAULT_SEED = 0
 """Without a seed of the caller's, every run is the same run."""
@@ -212,28 +213,39 @@ def _refilled(geometry: Geometry, index: int) -> Geometry:
 
 
 def judge(
-    implementation: Implementation,
     adapter: Adapter,
-    *,
+    names: Sequence[str],
     profile: Profile,
     seed: int,
     origin: str | None = None,
     progress: Progress | None = None,
-) -> OperatorReport:
-    """Take one implementation through the smoke law and then all laws of its operator."""
-    name = implementation.operator.name
-    started = time.perf_counter()
-    if progress:
-        progress(name, SMOKE)
-    subject, smoke_result = smoke(implementation)
-    results = [smoke_result]
-    if subject is not None:
-        for law in laws_of(implementation.operator):
-            if progress:
-                progress(name, law.name)
-            results.append(run_law(subject, law, profile, seed, origin))
-    results = known_limits_applied(adapter, name, results)
-    return OperatorReport(name, tuple(results), time.perf_counter() - started)
+) -> list[OperatorReport]:
+    """Take implementations through the smoke law, then the core laws, then the strict ones.
+
+    All operators are asked the core questions before any is asked a strict one, so that what a homework is
+    about is known first.
+    """
+    subjects: dict[str, Subject | None] = {}
+    results: dict[str, list[LawResult]] = {}
+    for name in names:
+        if progress:
+            progress(name, SMOKE)
+        subjects[name], smoke_result = smoke(adapter.implementations[name])
+        results[name] = [smoke_result]
+    for level in LEVELS:
+        for name, subject in subjects.items():
+            if subject is None:
+                continue
+            for law in laws_of(subject.operator):
+                if law.level != level:
+                    continue
+                if progress:
+                    progress(name, law.name)
+                results[name].append(run_law(subject, law, profile, seed, origin))
+    return [
+        OperatorReport(name, tuple(known_limits_applied(adapter, name, found)))
+        for name, found in results.items()
+    ]
 
 
 def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:
@@ -308,17 +320,8 @@ def check(
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
     started = time.perf_counter()
     used = DEFAULT_SEED if seed is None else seed
-    reports = [
-        judge(
-            adapter.implementations[name],
-            adapter,
-            profile=PROFILES[profile],
-            seed=used,
-            origin=origin,
-            progress=progress,
-        )
-        for name in selected_operators(adapter, operators)
-    ]
+    names = selected_operators(adapter, operators)
+    reports = judge(adapter, names, PROFILES[profile], used, origin, progress)
     seconds = time.perf_counter() - started
     return Report(adapter.name, adapter.version, used, profile, level, seconds, tuple(reports))
 

@@ -33,10 +33,7 @@ def smoke_geometries(space: Space) -> list[Geometry]:
     stride = 1 if space.strides or not space.pooling else 2
     return [
         Geometry(
-            tuple(
-                Axis(1, 1, 1, 0, 0, 1) if name in space.absent else Axis(n, 2, stride, 0, 0, 1)
-                for name in ("d", "h", "w")[3 - space.rank :]
-            ),
+            (Axis(n, 2, stride, 0, 0, 1),) * space.rank,
             Channels(),
             space.dtypes[0],
             seed=n,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.markup import escape
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.syntax import Syntax
@@ -174,7 +173,7 @@ def _short(name: str, value: object) -> str:
     if not isinstance(value, tuple):
         return str(value)
     if name == "padding":
-        value = tuple(low if low == high else f"({low}, {high})" for low, high in value)
+        value = tuple(str(low) if low == high else f"({low}, {high})" for low, high in value)
     if name == "kernel":
         return "×".join(str(entry) for entry in value)
     return str(value[0]) if len(set(value)) == 1 else ", ".join(str(entry) for entry in value)
@@ -199,24 +198,25 @@ def _notes(report: Report) -> Iterator[RenderableType]:
         yield Text("Known limits (run, violated as listed, not decisive)", style="bold")
         for name, law in known:
             yield Text(f"  {name} · {law.law} ({law.clauses[0]}): {law.reason}  {law.link}")
-    reasons: dict[str, list[str]] = {}
+    same: dict[str, list[str]] = {}
     for operator in report.operators:
-        for law in operator.laws:
-            if law.status == "not-claimed":
-                reasons.setdefault(f"{law.law}: {law.reason}", []).append(operator.name)
-    if reasons:
+        said = _not_claimed(operator)
+        if said:
+            same.setdefault(said, []).append(operator.name)
+    if same:
         yield ""
         yield Text("Not claimed", style="bold")
-        by_operators: dict[tuple[str, ...], list[str]] = {}
-        for reason, names in reasons.items():
-            by_operators.setdefault(tuple(names), []).append(reason)
-        for names, what in by_operators.items():
-            laws: dict[str, list[str]] = {}
-            for entry in what:
-                law, _, reason = entry.partition(": ")
-                laws.setdefault(reason, []).append(law)
-            said = "; ".join(f"{', '.join(law)} ({reason})" for reason, law in laws.items())
+        for said, names in same.items():
             yield Text(f"  {', '.join(names)}: {said}", style="dim")
+
+
+def _not_claimed(operator: OperatorReport) -> str:
+    """Name the laws that were not run, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for law in operator.laws:
+        if law.status == "not-claimed":
+            reasons.setdefault(law.reason or "", []).append(law.law)
+    return "; ".join(f"{', '.join(laws)} ({reason})" for reason, laws in reasons.items())
 
 
 def _footer(report: Report) -> Text:
@@ -234,7 +234,7 @@ def _footer(report: Report) -> Text:
 
 def message(kind: str, text: str, hint: str | None) -> Text:
     """One sentence and a hint, for whatever is not a verdict."""
-    parts: list[str | tuple[str, str]] = [(f"{kind}: ", "bold yellow"), escape(text).replace("\\[", "[")]
+    parts: list[str | tuple[str, str]] = [(f"{kind}: ", "bold yellow"), text]
     if hint:
         parts += ["\n  ", (hint, "")]
     return Text.assemble(*parts)

@@ -14,8 +14,8 @@ from convform.reference.checks import Array
 from convform.reference.columns import add, fill
 from convform.reference.window import Landing, Padding, PerAxis, Window
 
-# Columns are formed this many bytes at a time: enough for fast matrix products, where the columns of a
-# whole layer would take as many times the input as the kernel has taps.
+# Columns are formed this many bytes at a time, which is enough for fast matrix products. Those of a whole
+# layer would take as many times the input as the kernel has taps.
 COLUMN_BYTES = 4 << 20
 
 
@@ -188,7 +188,9 @@ class _Layer:
         """Cut samples and windows into blocks; each overwrites the columns of the one before."""
         samples, channels = self.channels
         place = channels * self.window.taps
-        most = max(1, COLUMN_BYTES // max(1, place * self.dtype.itemsize))
+        # The product of a block has a row for each output channel: it must not outgrow the columns.
+        outputs = self.flat_output[1] * self.flat_output[2]
+        most = max(1, COLUMN_BYTES // (max(1, place, outputs) * self.dtype.itemsize))
         buffer = np.empty(place * min(most, samples * prod(self.output)), self.dtype)
         for box in tiles((samples, *self.output), most):
             extent = [cut.stop - cut.start for cut in box]

@@ -323,8 +323,8 @@ def _along_axes(
     @np.errstate(invalid="ignore", over="ignore")
     def work(start: int, stop: int) -> None:
         # What is between the axes stays in the cache: a few samples at a time, always in the same memory.
-        step = max(1, BLOCK_BYTES // max(1, x[:1].nbytes))
-        scratch = [np.empty((min(step, stop - start), x.shape[1], *shape), dtype) for shape in between]
+        step = max(1, min(BLOCK_BYTES // max(1, x[:1].nbytes), stop - start))
+        scratch = [np.empty((step, x.shape[1], *shape), dtype) for shape in between]
         for first in range(start, stop, step):
             last = min(first + step, stop)
             stages = [x[first:last], *(array[: last - first] for array in scratch), y[first:last]]
@@ -345,7 +345,7 @@ def _along_axis(
     landings: Sequence[Landing],
     identity: float,
 ) -> None:
-    """Combine the elements along one axis that each window reads into `target`."""
+    """Combine the elements along one axis that each window reads into `target`, whatever it holds."""
     leading = (slice(None),) * axis
     whole = [landing for landing in landings if landing.covers(target.shape[axis])]
     rest = [landing for landing in landings if not landing.covers(target.shape[axis])]

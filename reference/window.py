@@ -241,6 +241,8 @@ def _landing(n: int, o: int, s: int, low: int, reach: int) -> Landing:
 
 
 def _low_high(padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
+    if isinstance(padding, (str, bytes)):
+        raise TypeError(f"padding={padding!r}: expected integers; work out what {padding!r} stands for first")
     if isinstance(padding, Sequence) and any(isinstance(entry, Sequence) for entry in padding):
         if len(padding) != rank:
             raise ValueError(f"padding={padding!r}: expected (low, high) for each of {rank} axes")
