@@ -26,7 +26,7 @@ import numpy as np
 
 from convform.adapters.errors import AdapterError, ReturnedWrong, closest, described
 from convform.adapters.layout import Array, Layout
-from convform.spec.operators import OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
+from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
 
 Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
 
@@ -70,6 +70,8 @@ class Claims:
         ``"sum"``: products are summed, so integers are exact; ``"transform"``: FFT, Winograd and the like.
     bias_optional
         Whether calls without a bias are claimed.
+    dialects
+        Declared readings of the standard, ``(name, value)`` as in `convform.spec.operators.DIALECTS`.
     """
 
     stride: str = "pair"
@@ -81,6 +83,7 @@ class Claims:
     max_padding: str = "any"
     arithmetic: str = "sum"
     bias_optional: bool = True
+    dialects: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -474,7 +477,9 @@ class Adapter:
             Dtypes of this operator where they differ from the adapter's.
         **claims
             ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``max_padding``,
-            ``arithmetic``, as in `Claims`.
+            ``arithmetic``, as in `Claims`; and dialects, which the implementation is then judged by:
+            ``ties="split"``, ``maxpad="zero"``, ``kernel="mirrored"`` or ``kernel="square mirrored"``, ….
+            ``convform.spec.operators.DIALECTS`` lists them; ``dtypes`` may hold ``"promote"``.
 
         Raises
         ------
@@ -487,6 +492,7 @@ class Adapter:
             raise AdapterError(
                 f"{self.name}: {operator} is registered already; an adapter has one wrapper for it"
             )
+        claims, dtypes, dialects = _apart(f"{self.name}: {operator}", claims, dtypes)
         checked = _check_claims(f"{self.name}: {operator}", row, claims)
         own_dtypes = self.dtypes if dtypes is None else _dtypes(f"{self.name}: {operator}", dtypes)
         own_layouts = _parse_layouts(f"{self.name}: {operator}", input, weight, bias, columns, output)
@@ -500,7 +506,7 @@ class Adapter:
                 row,
                 function,
                 takes,
-                Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional),
+                Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional, dialects=dialects),
                 layouts,
             )
             return function
@@ -543,6 +549,34 @@ class Adapter:
                 or f"operators are im2col, col2im, conv2d, max_pool2d, avg_pool2d, …, each for ranks {RANKS}",
             )
         return OPERATORS[name]
+
+
+def _apart(
+    where: str, claims: Mapping[str, Any], dtypes: Sequence[str] | None
+) -> tuple[dict[str, Any], Sequence[str] | None, tuple[tuple[str, str], ...]]:
+    """Tell dialects from claims; `kernel`, `padding` and `dtypes` can be both at once."""
+    left: dict[str, Any] = {}
+    dialects: list[tuple[str, str]] = []
+    for name, value in claims.items():
+        words = value.split() if isinstance(value, str) else []
+        spoken = [word for word in words if word in DIALECTS.get(name, ())]
+        dialects += [(name, word) for word in spoken]
+        rest = [word for word in words if word not in spoken]
+        if name in DIALECTS and name not in CLAIM_VALUES:
+            if rest or len(spoken) != 1:
+                options = ", ".join(map(repr, DIALECTS[name]))
+                raise AdapterError(
+                    f"{where}: {name}={value!r}, expected one of {options}",
+                    closest(str(value), DIALECTS[name]),
+                )
+        elif not spoken:
+            left[name] = value
+        elif rest:
+            left[name] = " ".join(rest)
+    if dtypes is not None and not isinstance(dtypes, str) and "promote" in dtypes:
+        dialects.append(("dtypes", "promote"))
+        dtypes = tuple(name for name in dtypes if name != "promote") or None
+    return left, dtypes, tuple(dialects)
 
 
 def _dtypes(where: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -87,7 +87,16 @@ def find(target: str) -> list[Adapter]:
     adapters = _adapters_in(module)
     if not adapters:
         raise AdapterError(f"there is no adapter in {shown}", 'hw = Adapter("my-homework") makes one')
-    return list(adapters.values()) if name is None else [_select(adapters, name, shown, module)]
+    if name is not None:
+        return [_select(adapters, name, shown, module)]
+    names = [adapter.name for adapter in adapters.values()]
+    for adapter_name in names:
+        if names.count(adapter_name) > 1:
+            raise AdapterError(
+                f"{names.count(adapter_name)} adapters in {shown} are called {adapter_name!r}",
+                f"give each a name of its own, or name one by its variable: {place}:{next(iter(adapters))}",
+            )
+    return list(adapters.values())
 
 
 def load(target: str) -> Adapter:

@@ -1,26 +1,31 @@
 """The command line: ``convform check``, ``convform adapters``, ``convform spec``.
 
-Exit codes: 0 conforms, 1 violates, 2 the command or the adapter is wrong, 3 the backend is not installed.
+Exit codes: 0 conforms, 1 violates, 2 the command or the adapter is wrong, 3 the backend is not installed;
+130 interrupted. Whatever else goes wrong ends with 2: only a verdict may end with 1.
 """
 
 from __future__ import annotations
 
+import difflib
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
-from convform.adapters import Adapter, AdapterError, Unavailable, find, installed
+from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed
 from convform.conformance.report import BROKEN, VIOLATES
+from convform.conformance.subject import first_line
 from convform.conformance.terminal import ReportView, message
 from convform.spec.clauses import UnknownClauseError, clause, clauses, pages
 
-WRONG, NOT_INSTALLED = 2, 3
+WRONG, NOT_INSTALLED, INTERRUPTED = 2, 3, 130
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -42,23 +47,48 @@ class _Problem(click.ClickException):
 
 @contextmanager
 def _told(traceback: bool) -> Iterator[None]:
-    """Turn errors of adapters into one sentence and an exit code."""
+    """Turn whatever goes wrong into one sentence, a hint and an exit code."""
     try:
         yield
-    except Unavailable as error:
+    except click.ClickException:
+        raise
+    except KeyboardInterrupt:
+        raise _Problem("interrupted", "there is no verdict", None, INTERRUPTED) from None
+    except Exception as error:
         if traceback:
-            raise
-        raise _Problem("unavailable", str(error), error.hint, NOT_INSTALLED) from None
-    except AdapterError as error:
-        if traceback:
-            raise
-        raise _Problem("error", str(error), error.hint, WRONG) from None
+            err.print_exception(show_locals=False)
+        if isinstance(error, Unavailable):
+            raise _Problem("unavailable", str(error), error.hint, NOT_INSTALLED) from None
+        if isinstance(error, AdapterError):
+            raise _Problem("error", str(error), error.hint, WRONG) from None
+        said = f"convform itself failed: {type(error).__name__}: {first_line(str(error))}"
+        hint = None if traceback else "please report it, with what --traceback prints"
+        raise _Problem("error", said, hint, WRONG) from None
+
+
+class _Muted(io.TextIOBase):
+    """Swallows what a subject prints, and counts the lines."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def write(self, text: str) -> int:
+        """Count instead of printing."""
+        self.lines += text.count("\n")
+        return len(text)
+
+    def writable(self) -> bool:
+        """Say that this can be written to."""
+        return True
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="convform")
 def main() -> None:
     """Judge implementations of im2col, convolution and pooling against a written standard."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets a "?" for what it cannot show
+            stream.reconfigure(errors="replace")
 
 
 @main.command()
@@ -113,13 +143,17 @@ def check(
         chosen = [
             adapter for adapter in adapters if not operators or set(operators) & set(adapter.implementations)
         ]
-        for adapter in chosen or adapters:
-            selected_operators(adapter, operators if len(adapters) == 1 or not chosen else None)
+        implemented = {name for adapter in adapters for name in adapter.implementations}
+        for adapter in chosen if implemented.issuperset(operators) else adapters:
+            own = [name for name in operators if name in adapter.implementations or name not in implemented]
+            selected_operators(adapter, own)
+        if json_file is not None and not json_file.parent.is_dir():
+            raise _unwritable(json_file, "there is no such folder")
         reports = []
         for adapter in chosen:
             own = [name for name in operators if name in adapter.implementations]
             origin = target if len(adapters) == 1 else f"{target}:{adapter.name}"
-            with _progress() as progress:
+            with _progress() as progress, redirect_stdout(_Muted()) as muted:
                 report = run(
                     adapter,
                     operators=own or None,
@@ -131,8 +165,10 @@ def check(
                 )
             reports.append(report)
             out.print(ReportView(report, everything))
-    if json_file is not None:
-        _write_json(json_file, [report.dumps() for report in reports])
+            if muted.lines:
+                out.print(f"{muted.lines} lines that your code printed meanwhile are not shown")
+        if json_file is not None:
+            _write_json(json_file, [report.dumps() for report in reports])
     verdicts = {report.verdict for report in reports}
     sys.exit(2 if BROKEN in verdicts else 1 if VIOLATES in verdicts else 0)
 
@@ -143,9 +179,11 @@ def _write_json(file: Path, texts: list[str]) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise _Problem(
-            "error", f"cannot write {file}: {error.strerror}", "name a file in an existing folder", WRONG
-        ) from None
+        raise _unwritable(file, error.strerror or str(error)) from None
+
+
+def _unwritable(file: Path, why: str) -> _Problem:
+    return _Problem("error", f"cannot write {file}: {why}", "name a file in an existing folder", WRONG)
 
 
 @contextmanager
@@ -158,24 +196,57 @@ def _progress():  # type: ignore[no-untyped-def]
         yield lambda operator, law: status.update(f"{operator} · {law}")
 
 
+@main.command("kill-matrix")
+@click.option("--only", "names", multiple=True, metavar="MISREADING", help="Run only this one (repeatable).")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds.")
+@click.option("--summary", is_flag=True, help="Print the summary alone, as Markdown.")
+def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool) -> None:
+    """Run every misreading of the catalogue as a subject, and say which law catches it."""
+    from convform.conformance import kill_matrix as matrix
+
+    unknown = [name for name in names if name not in matrix.MISREADINGS]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], matrix.MISREADINGS, 3)
+        raise _Problem(
+            "error",
+            f"there is no misreading {unknown[0]!r}",
+            f"close to it: {', '.join(close)}" if close else "the clauses list them: convform spec",
+            WRONG,
+        )
+    kills = []
+    with _progress() as progress:
+        for row in matrix.kill_matrix(names or None, range(seeds)):
+            kills.append(row)
+            if progress:
+                progress(row.operator, row.misreading)
+    if not summary:
+        out.print(matrix.rows_table(kills))
+    click.echo(matrix.summary_markdown(kills))
+    sys.exit(1 if matrix.Summary.of(kills).survived else 0)
+
+
 @main.command("adapters")
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 def list_adapters(traceback: bool) -> None:
     """List the installed adapters with their claims and availability."""
     with _told(traceback):
         for entry in installed():
-            if entry.adapter is None:
-                out.print(f"[bold]{entry.name}[/bold]  [yellow]unavailable[/yellow]: {entry.problem}\n")
-                continue
-            state = (
-                f"[yellow]unavailable[/yellow]: {entry.problem}"
-                if entry.problem
-                else "[green]available[/green]"
-            )
-            version = f" {entry.adapter.version}" if entry.adapter.version else ""
-            out.print(f"[bold]{entry.name}[/bold]{version}  {state}")
-            out.print(_claims(entry.adapter))
+            problem = _problem(entry)
+            version = f" {entry.adapter.version}" if entry.adapter and entry.adapter.version else ""
+            state = (f"unavailable: {problem}", "yellow") if problem else ("available", "green")
+            out.print(Text.assemble((entry.name, "bold"), version, "  ", state))
+            if entry.adapter is not None:
+                out.print(_claims(entry.adapter))
             out.print()
+
+
+def _problem(entry: Installed) -> str | None:
+    """Say why an installed adapter cannot run here, and what would help; None where it can."""
+    if entry.problem is not None:
+        return f"{entry.problem} ({entry.problem.hint})" if entry.problem.hint else str(entry.problem)
+    adapter = entry.adapter
+    problem = adapter.available() if adapter and adapter.available else None
+    return f"{problem} ({adapter.install})" if problem and adapter and adapter.install else problem
 
 
 def _claims(adapter: Adapter) -> Table:

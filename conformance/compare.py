@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,8 +15,19 @@ from convform.conformance.subject import Answer, Subject, SubjectRaised, call
 from convform.conformance.violation import Violation
 
 
-def answer(subject: Subject, case: Case) -> Answer:
-    """Call the subject with a valid case; an exception or a wrong shape is a violation."""
+def answer(subject: Subject, case: Case, *, as_numbers: bool = True) -> Answer:
+    """Call the subject with a valid case; an exception or a wrong shape is a violation.
+
+    Parameters
+    ----------
+    subject
+        The subject.
+    case
+        A valid case.
+    as_numbers
+        Read complex numbers without imaginary part, and objects that are numbers, as real numbers; which
+        dtype an answer must have is a question of its own (CONTRACT-5).
+    """
     try:
         result = call(subject.implementation, case)
     except SubjectRaised as error:
@@ -24,7 +36,21 @@ def answer(subject: Subject, case: Case) -> Answer:
         raise Violation(case, f"{error} (on other input it returned an answer)") from error
     if result.mismatch is not None:
         raise Violation(case, f"{result.mismatch}") from result.mismatch
+    if as_numbers and any(array.dtype.kind in "cO" for array in result.outputs.values()):
+        outputs = {name: _real(case, name, array) for name, array in result.outputs.items()}
+        return replace(result, outputs=outputs)
     return result
+
+
+def _real(case: Case, name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "cO":
+        return array
+    try:
+        if not np.any(np.imag(array)):
+            return np.real(array).astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise Violation(case, f"{name} holds something that is no real number (dtype {array.dtype})")
 
 
 def compare(
@@ -54,7 +80,7 @@ def compare(
                 {name: values},
                 {name: actual},
             )
-        differs = _differs(actual, values, expected.tolerance.get(name))
+        differs = cells_that_differ(actual, values, expected.tolerance.get(name))
         if differs.any():
             wrong[name] = differs
             says.append(_how_far(name, actual, values, differs, name in expected.tolerance))
@@ -76,7 +102,16 @@ def compare(
         )
 
 
-def _differs(actual: np.ndarray, expected: np.ndarray, tolerance: np.ndarray | None) -> np.ndarray:
+def cells_that_differ(actual: np.ndarray, expected: np.ndarray, tolerance: np.ndarray | None) -> np.ndarray:
+    """Mark the cells in which two arrays of one shape differ; NaN equals NaN.
+
+    Parameters
+    ----------
+    actual, expected
+        Arrays of one shape.
+    tolerance
+        Allowed difference per element; None for none at all.
+    """
     if tolerance is None:
         with np.errstate(invalid="ignore"):
             same = actual == expected
@@ -121,11 +156,11 @@ def _how_far(name: str, actual: np.ndarray, expected: np.ndarray, differs: np.nd
 
 def check_exact(subject: Subject, case: Case) -> None:
     """Equal to the reference, bit for bit (averages: within one rounding of each operation)."""
-    compare(case, answer(subject, case), oracle.exact(case), subject.owes(case))
+    compare(case, answer(subject, case), oracle.exact(case, subject.standard), subject.owes(case))
 
 
 def check_bounded(subject: Subject, case: Case) -> None:
     """Within the bound on rounding errors of the exact value."""
-    expected = oracle.bounded(case, subject.implementation.claims.arithmetic)
+    expected = oracle.bounded(case, subject.implementation.claims.arithmetic, subject.standard)
     outputs = [name for name in subject.owes(case) if name in expected.values]
     compare(case, answer(subject, case), expected, outputs)

@@ -190,7 +190,7 @@ class Space:
             may_default_stride=operator.is_pooling and "stride" in takes,
             biases=_biases(implementation),
             absent=_absent_axes(implementation),
-            dtypes=claims.dtypes,
+            dtypes=_dtypes(implementation),
         )
 
     def axis_table(self, rule: AxisRule, reach: Reach, empty_windows: bool) -> tuple[Axis, ...]:
@@ -235,6 +235,12 @@ def _shared_fields(claims: Claims) -> tuple[str, ...]:
     if claims.dilation == "scalar":
         shared.append("d")
     return tuple(shared)
+
+
+def _dtypes(implementation: Implementation) -> tuple[str, ...]:
+    """The claimed dtypes that the standard speaks of: an average of integers is unspecified (CONTRACT-5)."""
+    averages = implementation.operator.family.startswith("avg_pool")
+    return tuple(name for name in implementation.claims.dtypes if "float" in name or not averages)
 
 
 def _biases(implementation: Implementation) -> tuple[bool, ...]:

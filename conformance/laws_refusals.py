@@ -11,17 +11,28 @@ from types import MappingProxyType
 
 import numpy as np
 
+from convform.adapters import ShapeMismatch
 from convform.conformance.case import Case, build
+from convform.conformance.compare import compare
 from convform.conformance.geometry import Channels, Geometry
 from convform.conformance.law import Law, Listed
 from convform.conformance.laws_contract import ordinary_geometries
 from convform.conformance.laws_values import ALL, CONV
-from convform.conformance.subject import Subject, SubjectRaised, call
+from convform.conformance.oracle import Expected
+from convform.conformance.subject import Answer, Subject, SubjectRaised, call
 from convform.conformance.violation import Violation
 
 
 def check_refused(subject: Subject, case: Case) -> None:
-    """The call raises, whatever it raises."""
+    """The call raises, whatever it raises; unless a declared dialect has an answer, which it must give."""
+    if subject.dialects:
+        try:
+            expected = subject.standard(case.operator.name, case.inputs, case.parameters)
+        except (TypeError, ValueError):
+            pass
+        else:
+            _check_dialect(subject, case, expected)
+            return
     try:
         result = call(subject.implementation, case)
     except SubjectRaised:
@@ -29,6 +40,23 @@ def check_refused(subject: Subject, case: Case) -> None:
     kind = type(result.returned).__name__
     shape = f" of shape {result.returned.shape}" if isinstance(result.returned, np.ndarray) else ""
     raise Violation(case, f"accepted {case.refused}: expected an exception, got a {kind}{shape}")
+
+
+def _check_dialect(subject: Subject, case: Case, expected: Mapping[str, np.ndarray]) -> None:
+    """Compare with what a dialect answers to a case that the standard refuses."""
+    operator = case.operator
+    arrays = [(operator.inputs[name], array) for name, array in case.inputs.items()]
+    arrays += [(operator.outputs[name], array) for name, array in expected.items()]
+    sizes = {
+        axis: size for axes, array in arrays for axis, size in zip(axes.split(), array.shape, strict=True)
+    }
+    try:
+        returned = call(subject.implementation, case).returned
+        outputs = subject.implementation.canonical_outputs(returned, sizes)
+    except (SubjectRaised, ShapeMismatch) as error:
+        raise Violation(case, f"{error}; the declared dialect has an answer") from error
+    answer = Answer(outputs, {}, returned)
+    compare(case, answer, Expected(expected, {}, {}, {}), [name for name in expected if name in outputs])
 
 
 def _base(subject: Subject, channels: Channels | None = None) -> Case | None:

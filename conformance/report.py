@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from convform.adapters import KnownLimit
+from convform.conformance.findings import Findings
 from convform.conformance.violation import Violation
 
 SCHEMA = 1
@@ -43,6 +44,8 @@ class LawResult:
         Upper bound on the probability that a wrong linear map passes on one tested geometry.
     link
         Where a known limit is documented.
+    findings
+        Why a violated law is violated, as far as it could be found out.
     """
 
     law: str
@@ -57,6 +60,7 @@ class LawResult:
     found_after: float | None = None
     false_pass: float | None = None
     link: str | None = None
+    findings: Findings | None = None
 
     def known(self, limit: KnownLimit) -> LawResult:
         """Return the same violation as one that the adapter lists."""
@@ -86,6 +90,12 @@ class LawResult:
         for name in ("reason", "link", "found_after", "false_pass"):
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
+        if self.findings is not None:
+            data["diagnosis"] = [diagnosis.to_json() for diagnosis in self.findings.diagnoses]
+            if self.findings.condition is not None:
+                data["when"] = self.findings.condition.to_json()
+            if self.findings.remark is not None:
+                data["remark"] = self.findings.remark
         return data
 
 
@@ -209,7 +219,10 @@ def _values(array: np.ndarray) -> Any:
             return [plain(entry) for entry in value]
         if isinstance(value, (bool, int)):
             return value
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):  # a cell that is no real number, in an answer
+            return str(value)
         return number if np.isfinite(number) else str(number)
 
     return plain(array.tolist())

@@ -18,9 +18,12 @@ from hypothesis.errors import Flaky
 
 from convform.adapters import Adapter, AdapterError, Unavailable
 from convform.conformance.case import Case, build, value_range
+from convform.conformance.diagnosis import diagnose
+from convform.conformance.findings import Findings
 from convform.conformance.geometry import Geometry, tables
 from convform.conformance.law import PROFILES, Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws import laws_of
+from convform.conformance.record import kind_of
 from convform.conformance.report import LawResult, OperatorReport, Report
 from convform.conformance.reproducer import reproducer
 from convform.conformance.shrink import shrink_numbers
@@ -45,6 +48,7 @@ class _Trial:
 
     subject: Subject
     law: Law
+    shrink: bool = True
     cases: int = 0
     best: Violation | None = None
     first_at: float | None = None
@@ -66,7 +70,9 @@ class _Trial:
     @property
     def exhausted(self) -> bool:
         """Whether shrinking has taken its time."""
-        return self.first_at is not None and time.perf_counter() - self.first_at > SHRINK_SECONDS
+        if self.first_at is None:
+            return False
+        return not self.shrink or time.perf_counter() - self.first_at > SHRINK_SECONDS
 
 
 def _complexity(violation: Violation) -> tuple[object, ...]:
@@ -74,7 +80,15 @@ def _complexity(violation: Violation) -> tuple[object, ...]:
     return (0,) if geometry is None else (1, *geometry.complexity)
 
 
-def run_law(subject: Subject, law: Law, profile: Profile, seed: int, origin: str | None = None) -> LawResult:
+def run_law(
+    subject: Subject,
+    law: Law,
+    profile: Profile,
+    seed: int,
+    origin: str | None = None,
+    *,
+    shrink: bool = True,
+) -> LawResult:
     """Run one law on one subject.
 
     Parameters
@@ -89,6 +103,8 @@ def run_law(subject: Subject, law: Law, profile: Profile, seed: int, origin: str
         Seed of the run; the law derives its own from it, so laws can be run alone.
     origin
         What `convform.adapters.load` finds the adapter by, for the reproducer.
+    shrink
+        Whether to look for the smallest counterexample; the first one will do where only the fact counts.
 
     Returns
     -------
@@ -99,7 +115,7 @@ def run_law(subject: Subject, law: Law, profile: Profile, seed: int, origin: str
     if reason is not None:
         return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
     own_seed = zlib.crc32(f"{seed} {subject.operator.name} {law.name}".encode())
-    trial = _Trial(subject, law)
+    trial = _Trial(subject, law, shrink)
     started = time.perf_counter()
     try:
         claimed = _search(trial, profile, own_seed)
@@ -145,7 +161,7 @@ def _search(trial: _Trial, profile: Profile, seed: int) -> bool:
     if isinstance(source, Swept):
         for geometry in table.sweep(profile.sweep, seed):
             if _attempt(trial, geometry):
-                _look_for_smaller(trial, table.sweep(None, seed))
+                _look_for_smaller(trial, table.sweep(None, seed) if trial.shrink else iter(()))
                 break
         return True
     _draw(trial, source, table.strategy(), profile, seed)
@@ -186,7 +202,7 @@ def _draw(
         database=None,
         deadline=None,
         derandomize=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if trial.shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
         print_blob=False,
@@ -242,10 +258,31 @@ def judge(
                 if progress:
                     progress(name, law.name)
                 results[name].append(run_law(subject, law, profile, seed, origin))
-    return [
-        OperatorReport(name, tuple(known_limits_applied(adapter, name, found)))
-        for name, found in results.items()
-    ]
+    reports = []
+    for name, found in results.items():
+        subject = subjects[name]
+        if subject is not None:
+            if progress and any(result.status == "violated" for result in found):
+                progress(name, "diagnosis")
+            found = diagnosed(subject, found, seed)
+        reports.append(OperatorReport(name, tuple(known_limits_applied(adapter, name, found))))
+    return reports
+
+
+def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list[LawResult]:
+    """Find out why violated laws are violated; laws about ordinary values share their findings."""
+    laws = {law.name: law for law in laws_of(subject.operator)}
+    known: dict[str, Findings] = {}
+    explained = []
+    for result in results:
+        if result.status == "violated" and result.violation is not None:
+            law = laws[result.law]
+            kind = kind_of(law)
+            if kind not in known:
+                known[kind] = diagnose(subject, law, result.violation.case, seed)
+            result = replace(result, findings=known[kind])
+        explained.append(result)
+    return explained
 
 
 def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:

@@ -59,7 +59,10 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
     started = time.perf_counter()
     problem = ""
     answers: frozenset[str] | None = None
-    geometries = smoke_geometries(Space.of(implementation))
+    space = Space.of(implementation)
+    geometries = smoke_geometries(space) if space.dtypes else []
+    if not geometries:
+        problem = f"the wrapper for {operator.name} claims integers only, and an average of integers is none"
     for geometry in geometries:
         try:
             result = call(implementation, build(operator, geometry))
@@ -67,7 +70,7 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
             problem = f"the wrapper for {operator.name} raised {error}{_where(error)}"
             continue
         except AdapterError as error:
-            problem = str(error)
+            problem = f"{error} ({error.hint})" if error.hint else str(error)
             answers = None
             break
         # Where the shape is wrong the names are unknown: the laws will ask for all of them.

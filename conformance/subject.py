@@ -12,14 +12,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from convform import reference
 from convform.adapters import Implementation, ShapeMismatch
 from convform.conformance.case import Case
 from convform.conformance.geometry import Space
+from convform.reference.catalogue import MISREADINGS
+from convform.reference.misreading import Evaluate, Misreading, misread
 from convform.spec.operators import Operator
 
 
 class SubjectRaised(Exception):
     """The subject raised; the original exception is the cause."""
+
+
+def first_line(text: str, longest: int = 300) -> str:
+    """Cut what somebody else wrote down to one line of reasonable length."""
+    lines = text.strip().splitlines() or [""]
+    shown = lines[0] if len(lines[0]) <= longest else lines[0][:longest] + "…"
+    return shown + (" […]" if len(lines) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,21 @@ class Subject:
     def space(self) -> Space:
         """The geometries that are claimed."""
         return Space.of(self.implementation)
+
+    @functools.cached_property
+    def dialects(self) -> tuple[Misreading, ...]:
+        """The declared dialects, as the readings of the standard that they are."""
+        declared = self.implementation.claims.dialects
+        return tuple(
+            misreading
+            for misreading in MISREADINGS.values()
+            if misreading.dialect in declared and misreading.applies_to(self.operator.family)
+        )
+
+    @property
+    def standard(self) -> Evaluate:
+        """What the subject is held to: the reference, or the dialect that it declares."""
+        return misread(*self.dialects) if self.dialects else reference.evaluate
 
     def owes(self, case: Case) -> list[str]:
         """Names of the outputs that the subject must return for a case.
@@ -147,7 +172,8 @@ def call(implementation: Implementation, case: Case) -> Answer:
     try:
         returned = implementation.function(**arguments)
     except (Exception, SystemExit) as error:
-        raise SubjectRaised(f"{type(error).__name__}: {error}") from error
+        said = first_line(str(error))
+        raise SubjectRaised(type(error).__name__ + (f": {said}" if said else "")) from error
     if case.refused is not None:
         return Answer({}, arguments, returned, before=before)
     try:

@@ -114,6 +114,7 @@ def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
         + (f"; it also speaks for {others}" if others else ""),
         style="dim",
     )
+    yield from _findings(law)
     if law.reproducer:
         lines = law.reproducer.splitlines()
         if len(lines) > LONGEST_REPRODUCER or max(map(len, lines)) > 2000:
@@ -127,6 +128,30 @@ def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
             "\n".join(lines), "python", theme="ansi_dark", background_color="default", word_wrap=True
         )
         yield Padding(code, (0, 0, 0, 4))
+
+
+def _findings(law: LawResult) -> Iterator[RenderableType]:
+    """Say what the author most likely misread, or when it fails."""
+    findings = law.findings
+    if findings is None:
+        return
+    yield ""
+    for number, diagnosis in enumerate(findings.diagnoses):
+        k, n = diagnosis.explains
+        first, _, rest = diagnosis.says.partition(". ")
+        lead = "" if number == 0 else "or: "
+        yield Text.assemble("  ", (f"{lead}{first}", "bold"), f"   (explains {k} of {n} answers)")
+        if rest:
+            yield Padding(Text(rest), (0, 0, 0, 5))
+    if findings.condition is not None:
+        when = findings.condition
+        yield Text.assemble(
+            "  It fails exactly when ",
+            (when.condition, "bold"),
+            f"   ({when.fails[0]} of {when.fails[1]} failing cases, none of {when.passes[1]} passing ones)",
+        )
+    if findings.remark is not None:
+        yield Text(f"  {findings.remark[0].upper()}{findings.remark[1:]}.", style="dim")
 
 
 def law_view(operator: str, law: LawResult) -> Group:

@@ -18,6 +18,8 @@ from convform.conformance.smoke import SMOKE, smoke
 from convform.conformance.subject import Subject
 from convform.conformance.terminal import law_view
 
+_NAMES = ("target", "adapter_name", "operator", "law_name")
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make the items: adapter × operator × law."""
@@ -25,11 +27,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     targets = metafunc.config.getoption("--adapter")
     items = [item for target in targets for item in _items(target)]
-    metafunc.parametrize(
-        ("target", "adapter_name", "operator", "law_name"),
-        items,
-        ids=["-".join(item[1:]) for item in items],
-    )
+    if not targets:
+        # An empty list would be reported as a riddle about parameter sets.
+        skip = pytest.mark.skip(reason="no adapter to judge: give --adapter NAME_OR_FILE")
+        metafunc.parametrize(_NAMES, [pytest.param("", "", "", "", marks=skip)], ids=["no adapter given"])
+        return
+    metafunc.parametrize(_NAMES, items, ids=["-".join(item[1:]) for item in items])
 
 
 def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
@@ -40,10 +43,12 @@ def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
     except AdapterError as error:
         pytest.exit(f"convform: {error}; {error.hint}", returncode=2)
     for adapter in adapters:
+        # Reproducers load the adapter by what is here called its target.
+        own = target if len(adapters) == 1 else f"{target}:{adapter.name}"
         for name, implementation in adapter.implementations.items():
-            yield target, adapter.name, name, SMOKE
+            yield own, adapter.name, name, SMOKE
             for law in laws_of(implementation.operator):
-                yield target, adapter.name, name, law.name
+                yield own, adapter.name, name, law.name
 
 
 @cache

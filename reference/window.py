@@ -164,6 +164,23 @@ class Window:
         ValueError
             If `input_size` has another rank, or no window fits along some axis (clause WINDOW-6).
         """
+        sizes = self.count(input_size)
+        for n, e, (low, high), o in zip(input_size, self.effective_kernel, self.padding, sizes, strict=True):
+            if o < 1:
+                raise ValueError(
+                    f"kernel={self.kernel}: its extent {e} (dilation {self.dilation}) is larger than the "
+                    f"padded input {n + low + high}, so there is no window (WINDOW-6)"
+                )
+        return sizes
+
+    def count(self, input_size: Sequence[int]) -> Size:
+        """What the equations of WINDOW-1 and WINDOW-5 give, also where it is below 1 and there is no window.
+
+        Raises
+        ------
+        ValueError
+            If `input_size` has another rank.
+        """
         if len(input_size) != self.rank:
             raise ValueError(f"input_size={tuple(input_size)}: expected {self.rank} spatial sizes")
         sizes = []
@@ -174,11 +191,6 @@ class Window:
             o = (-(-room // s) if self.ceil_mode else room // s) + 1
             if self.ceil_mode and (o - 1) * s >= n + low:  # the last window would start beyond the input
                 o -= 1
-            if o < 1:
-                raise ValueError(
-                    f"kernel={self.kernel}: its extent {e} (dilation {self.dilation}) is larger than the "
-                    f"padded input {n + low + high}, so there is no window (WINDOW-6)"
-                )
             sizes.append(o)
         return tuple(sizes)
 

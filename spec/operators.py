@@ -58,6 +58,23 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 """Every parameter of the standard. For pooling, ``stride`` may be None: the kernel size."""
 
 
+DIALECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ties": ("last", "split", "all"),
+        "maxpad": ("zero", "lowest"),
+        "nan": ("ignore",),
+        "index": ("nchw", "nhwc", "window"),
+        "avgcount": ("kernel",),
+        "ceil": ("noclip", "clip_if_padded"),
+        "oversize": ("empty",),
+        "kernel": ("mirrored",),
+        "padding": ("crop",),
+        "dtypes": ("promote",),
+    }
+)
+"""Readings that some library documents as its choice; an adapter that declares one is judged by it."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """One operator of the standard, for one spatial rank.

@@ -12,8 +12,9 @@ from convform.conformance.geometry import tables
 from convform.conformance.law import QUICK, Drawn, Listed, Swept
 from convform.conformance.laws import LAWS, laws_of
 from convform.conformance.smoke import smoke
+from convform.reference.catalogue import MISREADINGS
 from convform.spec.clauses import clauses
-from convform.spec.operators import FAMILIES, OPERATORS
+from convform.spec.operators import DIALECTS, FAMILIES, OPERATORS
 
 CITED = {name for law in LAWS for name in law.clauses}
 
@@ -82,3 +83,29 @@ def test_the_reference_claims_every_law(name):
 def test_sources_are_of_the_three_kinds():
     assert {type(law.source) for law in LAWS} == {Drawn, Swept, Listed}
     assert QUICK.sweep is not None
+
+
+def test_every_misreading_of_the_standard_is_in_the_catalogue():
+    listed = {misreading.name for clause in clauses().values() for misreading in clause.misreadings}
+    assert set(MISREADINGS) == listed
+
+
+def test_every_misreading_belongs_to_the_clause_that_lists_it():
+    for clause in clauses().values():
+        for misreading in clause.misreadings:
+            assert MISREADINGS[misreading.name].clause == clause.id
+
+
+def test_every_misreading_can_occur_where_a_law_cites_its_clause():
+    for misreading in MISREADINGS.values():
+        for family in misreading.families:
+            assert any(misreading.clause in law.clauses for law in LAWS if family in law.families)
+
+
+def test_every_clause_has_a_misreading():
+    assert {misreading.clause for misreading in MISREADINGS.values()} == set(clauses())
+
+
+def test_every_dialect_is_a_misreading_that_can_be_declared():
+    declared = {misreading.dialect for misreading in MISREADINGS.values() if misreading.dialect}
+    assert declared == {(name, value) for name, values in DIALECTS.items() for value in values}

@@ -1,0 +1,218 @@
+"""Diagnosis: what the author of a failing subject most likely misread.
+
+What the subject answered is recorded, right answers included, and replayed against every misreading of the
+catalogue, then against pairs. A misreading is named only if it explains *every* answer. Where several do,
+cases are looked for on which they differ, and the subject is asked those too. Where none does, the shortest
+condition is looked for that separates the failing cases from the passing ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from convform.conformance.case import Case, build
+from convform.conformance.condition import learn
+from convform.conformance.findings import Diagnosis, Findings
+from convform.conformance.geometry import Focus, tables
+from convform.conformance.law import Law
+from convform.conformance.record import (
+    VALUES,
+    Record,
+    cases_for,
+    is_right,
+    kind_of,
+    observe,
+    same,
+    settings_of,
+)
+from convform.conformance.subject import Subject
+from convform.conformance.twin import adapter_of
+from convform.reference.catalogue import MISREADINGS
+from convform.reference.misreading import Misreading, misread
+
+MOST_NAMED = 3
+"""Explanations that are offered at most."""
+
+ROUNDS = 4
+"""How often further cases are looked for that tell explanations apart."""
+
+EXPERIMENTS = 250
+"""Geometries searched in each round."""
+
+SECONDS = 2.0
+"""Time after which pairs are not tried any further."""
+
+Explanation = tuple[Misreading, ...]
+
+
+def diagnose(subject: Subject, law: Law, counterexample: Case | None, seed: int) -> Findings:
+    """Explain the violation of a law.
+
+    Parameters
+    ----------
+    subject
+        The failing subject.
+    law
+        The law it violates.
+    counterexample
+        The smallest case found; it becomes part of the record.
+    seed
+        Seed of the cases that are recorded.
+    """
+    record = _recorded(subject, law, counterexample, seed)
+    restless = _not_deterministic(subject, record)
+    if restless is not None:
+        return Findings(remark=restless)
+    candidates = _candidates(subject, law)
+    found = [(m,) for m in candidates if _explains((m,), subject, record)]
+    if not found:
+        found = list(_pairs(candidates, subject, record))
+    if law_is_about_values(law):
+        found, record = _told_apart(found, subject, record, seed)
+    right = [
+        is_right(record, case, seen) for case, seen in zip(record.cases, record.observations, strict=True)
+    ]
+    if found:
+        named = sorted(found, key=lambda e: (len(e), _distance(e, law)))[:MOST_NAMED]
+        return Findings(tuple(_written(e, subject, record) for e in named))
+    condition = learn(record.cases, right)
+    remark = None if condition else "no single cause explains these answers"
+    return Findings(condition=condition, remark=remark)
+
+
+def law_is_about_values(law: Law) -> bool:
+    """Whether violations of a law are explained by what the subject answers to ordinary calls."""
+    return kind_of(law) == VALUES
+
+
+def _recorded(subject: Subject, law: Law, counterexample: Case | None, seed: int) -> Record:
+    """Ask the subject everything that is evidence, failing cases first: they rule out most candidates."""
+    cases = cases_for(subject, law, seed)
+    if counterexample is not None and counterexample.example is None:
+        cases.append(counterexample)
+    outputs = tuple(sorted(subject.answers))
+    record = Record(kind_of(law), (), (), outputs, **settings_of(subject, law))
+    observations = [observe(subject, case) for case in cases]
+    record = record.extended(cases, observations)
+    if record.coarse:
+        return record  # the order of calls is evidence, too
+    wrong_first = sorted(
+        zip(cases, observations, strict=True), key=lambda pair: is_right(record, pair[0], pair[1])
+    )
+    ordered_cases, ordered_observations = zip(*wrong_first, strict=True) if wrong_first else ((), ())
+    return Record(
+        kind_of(law), tuple(ordered_cases), tuple(ordered_observations), outputs, **settings_of(subject, law)
+    )
+
+
+def _not_deterministic(subject: Subject, record: Record) -> str | None:
+    """Say where two calls with the same arguments differ; None where they do not."""
+    if record.kind == "no_memory_between_calls":
+        return None
+    for case, seen in itertools.islice(zip(record.cases, record.observations, strict=True), 8):
+        again = observe(subject, case)
+        if not same(record, case, seen, again):
+            sizes = " ".join(f"{name} {array.shape}" for name, array in case.inputs.items())
+            return (
+                f"not deterministic: two calls with the same {sizes} differ, "
+                "so no single cause explains these answers"
+            )
+    return None
+
+
+def _candidates(subject: Subject, law: Law) -> list[Misreading]:
+    """Misreadings that can occur in the operator, those of the violated law's clauses first."""
+    family = subject.operator.family
+    usable = [m for m in MISREADINGS.values() if m.applies_to(family) and not m.within_rounding]
+    return sorted(usable, key=lambda m: _distance((m,), law))
+
+
+def _distance(explanation: Explanation, law: Law) -> int:
+    """How far an explanation is from the violated law: position of its clause in what the law cites."""
+    places = [
+        law.clauses.index(m.clause) if m.clause in law.clauses else len(law.clauses) for m in explanation
+    ]
+    return max(places)
+
+
+def _twin(explanation: Explanation, subject: Subject) -> Subject:
+    """A fresh subject that misreads the standard in this way and is right otherwise."""
+    adapter = adapter_of("twin", misread(*subject.dialects, *explanation), [subject.operator])
+    return Subject(adapter.implementations[subject.operator.name], subject.answers)
+
+
+def _explains(explanation: Explanation, subject: Subject, record: Record) -> bool:
+    """Whether a misreading gives every recorded answer."""
+    twin = _twin(explanation, subject)
+    with np.errstate(all="ignore"):
+        return all(
+            same(record, case, seen, observe(twin, case))
+            for case, seen in zip(record.cases, record.observations, strict=True)
+        )
+
+
+def _pairs(candidates: Sequence[Misreading], subject: Subject, record: Record) -> Iterator[Explanation]:
+    """Pairs of misreadings that explain everything."""
+    deadline = time.perf_counter() + SECONDS
+    for first, second in itertools.combinations(candidates, 2):
+        for pair in ((first, second), (second, first)):
+            if time.perf_counter() > deadline:
+                return
+            if _explains(pair, subject, record):
+                yield pair
+                break
+
+
+def _told_apart(
+    found: list[Explanation], subject: Subject, record: Record, seed: int
+) -> tuple[list[Explanation], Record]:
+    """Ask the subject cases on which explanations differ, until one is left or they coincide."""
+    for round_number in range(ROUNDS):
+        if len(found) < 2:
+            break
+        cases = _distinguishing(found, subject, record, seed + round_number)
+        if not cases:
+            break
+        record = record.extended(cases, [observe(subject, case) for case in cases])
+        found = [explanation for explanation in found if _explains(explanation, subject, record)]
+    return found, record
+
+
+def _distinguishing(found: list[Explanation], subject: Subject, record: Record, seed: int) -> list[Case]:
+    """Cases within the claims for which some explanation differs from the first one."""
+    focus = _EVERYTHING["ties" if subject.operator.family.startswith("max_pool") and seed % 2 else "ordinary"]
+    table = tables(subject.space, focus)
+    if table.empty:
+        return []
+    twins = [_twin(explanation, subject) for explanation in found]
+    told: list[Case] = []
+    open_twins = set(range(1, len(twins)))
+    with np.errstate(all="ignore"):
+        for geometry in table.sweep(EXPERIMENTS, seed):
+            case = build(subject.operator, geometry)
+            first = observe(twins[0], case)
+            apart = {i for i in open_twins if not same(record, case, first, observe(twins[i], case))}
+            if apart:
+                told.append(case)
+                open_twins -= apart
+            if not open_twins:
+                break
+    return told
+
+
+_EVERYTHING = {kind: Focus(contents=(kind,)) for kind in ("ordinary", "ties")}
+
+
+def _written(explanation: Explanation, subject: Subject, record: Record) -> Diagnosis:
+    says = " and ".join(m.says for m in explanation)
+    look = " ".join(m.look for m in explanation)
+    return Diagnosis(
+        tuple(m.name for m in explanation),
+        tuple(m.clause for m in explanation),
+        (len(record), len(record)),
+        f"Your {subject.operator.name} gives what the standard gives {says}. {look}",
+    )

@@ -1,0 +1,345 @@
+"""The operators taken apart into steps, each of which can be replaced: what misreadings are made of.
+
+`evaluate_steps` gives what `convform.reference.evaluate` gives; but where windows lie, how elements are
+read and added up, which element a maximum selects and what an average is divided by are fields of `Steps`.
+A misreading of the standard replaces one of them, and leaves everything else as it should be.
+
+Positions are element indices along each axis, "o k": entry (i, j) is the element that tap j of window i
+reads. What lies outside [0, n) is padding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convform.reference import checks
+from convform.reference.checks import Array
+from convform.reference.evaluation import Functions, Outputs, evaluate_with
+from convform.reference.window import Size, Window
+
+Positions = tuple[Array, ...]
+
+
+def output_size(window: Window, size: Size) -> Size:
+    """Number of windows along each axis (clauses WINDOW-1 and WINDOW-5).
+
+    A misread window may have none, or fewer: refusing is left to the operators, who know the one given.
+    """
+    return window.count(size)
+
+
+def positions(window: Window, size: Size, output: Size) -> Positions:
+    """Elements that every window reads, i·s − p_lo + j·d for each axis (clauses WINDOW-2 to WINDOW-4)."""
+    return tuple(
+        np.arange(o)[:, None] * s - low + np.arange(k) * d
+        for o, k, s, d, (low, _) in zip(
+            output, window.kernel, window.stride, window.dilation, window.padding, strict=True
+        )
+    )
+
+
+def real(positions: Positions, size: Size) -> Array:
+    """Whether a tap of a window lies on an element of the input, "kh kw oh ow"."""
+    inside = [((p >= 0) & (p < n)).T for p, n in zip(positions, size, strict=True)]
+    return _outer(np.logical_and, inside)
+
+
+def plane(positions: Positions, size: Size) -> Array:
+    """Row-major index of every tap in the plane of size `size`, "kh kw oh ow"; meaningless in padding."""
+    strides = [math.prod(size[axis + 1 :]) for axis in range(len(size))]
+    return _outer(np.add, [p.T * stride for p, stride in zip(positions, strides, strict=True)])
+
+
+def _outer(combine: np.ufunc, per_axis: list[Array]) -> Array:
+    """Combine arrays "k o" of every axis into one "kh kw oh ow"."""
+    rank = len(per_axis)
+    total: Any = None
+    for axis, values in enumerate(per_axis):
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = values.shape
+        term = values.reshape(shape)
+        total = term if total is None else combine(total, term)
+    return np.asarray(total)
+
+
+def read(x: Array, positions: Positions, outside: Any) -> Array:
+    """Gather "n c kh kw oh ow" from x; padding reads `outside` (clauses IM2COL-1 and IM2COL-2)."""
+    size = x.shape[2:]
+    if x.size == 0:
+        shape = (*x.shape[:2], *(p.shape[1] for p in positions), *(len(p) for p in positions))
+        return np.full(shape, outside, x.dtype)
+    clipped = tuple(np.clip(p, 0, n - 1) for p, n in zip(positions, size, strict=True))
+    values = x.reshape(*x.shape[:2], -1)[:, :, plane(clipped, size)]
+    return np.where(real(positions, size), values, np.asarray(outside, x.dtype))
+
+
+def add(cols: Array, positions: Positions, size: Size) -> Array:
+    """Add columns "n c kh kw oh ow" up where they belong; padding is dropped (COL2IM-1 and COL2IM-2)."""
+    x = np.zeros((*cols.shape[:2], math.prod(size)), checks.accumulator(cols.dtype))
+    inside = real(positions, size)
+    index = plane(positions, size)[inside]
+    np.add.at(x, (slice(None), slice(None), index), cols[:, :, inside])
+    return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)
+
+
+def select(cols: Array, real: Array) -> Array:
+    """Choose the first maximum of every window among its real taps (clauses MAXPOOL-1, -2, -4 and -6).
+
+    Parameters
+    ----------
+    cols
+        "n c t oh ow", t counting the taps row by row; padding holds the least value of the dtype.
+    real
+        "t oh ow": which taps are elements.
+
+    Returns
+    -------
+    tap
+        "n c oh ow": the number of the selected tap; −1 where no tap is real (clause MAXPOOL-3).
+    """
+    marked = np.where(np.isnan(cols), np.inf, cols) if cols.dtype.kind == "f" else cols
+    # Padding must lose even against −∞: look for the maximum first, then for a real tap that has it.
+    best = marked.max(axis=2, keepdims=True)
+    if cols.dtype.kind == "f":
+        hit = np.where(np.isnan(cols).any(axis=2, keepdims=True), np.isnan(cols), marked == best)
+    else:
+        hit = marked == best
+    hit = hit & real
+    return np.where(hit.any(axis=2), hit.argmax(axis=2), -1)
+
+
+def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
+    """Give every tap its share of dy: all to the selected one (clause MAXGRAD-1).
+
+    Returns
+    -------
+    shares
+        "n c t oh ow".
+    """
+    taps = np.arange(cols.shape[2]).reshape(-1, *(1,) * (dy.ndim - 2))
+    return np.where(taps == tap[:, :, None], dy[:, :, None], np.zeros((), dy.dtype))
+
+
+def divisor(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
+    """Number of taps that an average is divided by, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3)."""
+    counts = []
+    for p, n, (low, high) in zip(positions, size, window.padding, strict=True):
+        first, end = (-low, n + high) if count_include_pad else (0, n)
+        counts.append(((p >= first) & (p < end)).sum(axis=1)[None])
+    return _outer(np.multiply, counts).reshape([len(p) for p in positions])
+
+
+def multiply(left: Array, right: Array) -> Array:
+    """Multiply matrices "… r k" and "… k c" of one dtype; every sum of a convolution is one (clause CONV-5).
+
+    Returns
+    -------
+    product
+        "… r c" in the dtype that sums are accumulated in.
+    """
+    dtype = checks.accumulator(left.dtype)
+    return np.asarray(left.astype(dtype) @ right.astype(dtype))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of all operators; the defaults are those of the standard.
+
+    Attributes
+    ----------
+    output_size
+        (window, size) → sizes of the output.
+    positions
+        (window, size, output) → `Positions` of the forward pass (im2col, convolution, pooling).
+    backward_positions
+        The same for whatever adds up or takes apart gradients (col2im, dx, dw, pooling gradients); None
+        for `positions`.
+    read
+        (x, positions, outside) → "n c kh kw oh ow".
+    add
+        (cols "n c kh kw oh ow", positions, size) → "n c h w".
+    multiply
+        ("… r k", "… k c") → "… r c": all sums of a convolution and its gradients, but those of `add`.
+    select
+        (cols "n c t oh ow", real "t oh ow") → number of the selected tap, "n c oh ow".
+    share
+        (cols, real, tap, dy) → "n c t oh ow", the gradient of max pooling before it is added up.
+    divisor
+        (window, size, positions, count_include_pad) → "oh ow".
+    """
+
+    output_size: Callable[[Window, Size], Size] = output_size
+    positions: Callable[[Window, Size, Size], Positions] = positions
+    backward_positions: Callable[[Window, Size, Size], Positions] | None = None
+    read: Callable[[Array, Positions, Any], Array] = read
+    add: Callable[[Array, Positions, Size], Array] = add
+    multiply: Callable[[Array, Array], Array] = multiply
+    select: Callable[[Array, Array], Array] = select
+    share: Callable[[Array, Array, Array, Array], Array] = share
+    divisor: Callable[[Window, Size, Positions, bool], Array] = divisor
+
+    def forward(self, window: Window, size: Size) -> Positions:
+        """Positions of a forward pass."""
+        output = self.output_size(window, size)
+        if min(output) < 0:
+            raise ValueError(f"an output cannot have the size {output}")
+        return self.positions(window, size, output)
+
+    def backward(self, window: Window, size: Size, output: Size) -> Positions:
+        """Positions of a gradient, whose number of windows is given."""
+        return (self.backward_positions or self.positions)(window, size, output)
+
+
+STANDARD = Steps()
+
+
+def evaluate_steps(
+    steps: Steps, operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> Outputs:
+    """Evaluate an operator step by step; like `convform.reference.evaluate` where `steps` are standard.
+
+    Parameters
+    ----------
+    steps
+        The steps.
+    operator, inputs, parameters
+        As for `convform.reference.evaluate`; arrays with the axes of the operator table.
+
+    Returns
+    -------
+    outputs
+        Every output by name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what the standard refuses, whatever the steps are.
+    """
+    return evaluate_with(functions(steps), operator, inputs, parameters)
+
+
+def functions(steps: Steps) -> Functions:
+    """Return one function for each family, in the calling convention of `evaluate_with`."""
+
+    def im2col(x: Array, **given: Any) -> Array:
+        checks.batch("x", x)
+        window = checks.window(x.ndim - 2, **given)
+        size = x.shape[2:]
+        window.output_size(size)
+        return steps.read(x, steps.forward(window, size), 0)
+
+    def col2im(cols: Array, input_size: Size, **given: Any) -> Array:
+        checks.array("cols", cols)
+        shape = checks.input_size(input_size)
+        window = checks.window(len(shape) - 2, **given)
+        size = shape[2:]
+        expected = (*shape[:2], *window.kernel, *window.output_size(size))
+        checks.shape("cols", cols, expected, "n c kh kw oh ow", "COL2IM-3")
+        return steps.add(cols, steps.backward(window, size, cols.shape[2 + window.rank :]), size)
+
+    def conv(x: Array, w: Array, b: Array | None, groups: int, **given: Any) -> Array:
+        window = checks.convolution(x, w, b, given["stride"], given["padding"], given["dilation"], groups)
+        window.output_size(x.shape[2:])
+        cols = steps.read(x, steps.forward(window, x.shape[2:]), 0)
+        y = _grouped(steps, cols, w, groups, window.rank)
+        if b is not None:
+            y = y + b.reshape(-1, *(1,) * window.rank)
+        return np.asarray(y).astype(x.dtype, copy=False)
+
+    def conv_backward(
+        x: Array, w: Array, b: Array | None, dy: Array, groups: int, **given: Any
+    ) -> tuple[Array, Array, Array]:
+        window = checks.convolution(x, w, b, given["stride"], given["padding"], given["dilation"], groups)
+        checks.gradient(dy, x, len(w), window, "CONVGRAD-5")
+        size, where = x.shape[2:], steps.backward(window, x.shape[2:], dy.shape[2:])
+        n, g = len(x), groups
+        rows, windows = w.shape[1] * window.taps, math.prod(dy.shape[2:])
+        flat_dy = dy.reshape(n, g, len(w) // g, windows)
+        cols = steps.read(x, where, 0).reshape(n, g, rows, windows)
+        # dw and db are sums over windows and samples: bring both together, "g o (n oh ow)".
+        every_dy = flat_dy.transpose(1, 2, 0, 3).reshape(g, len(w) // g, n * windows)
+        every_column = cols.transpose(1, 0, 3, 2).reshape(g, n * windows, rows)
+        dw = steps.multiply(every_dy, every_column).reshape(w.shape)
+        db = steps.multiply(every_dy, np.ones((n * windows, 1), x.dtype)).reshape(len(w))
+        flat_w = w.reshape(g, len(w) // g, rows)
+        dcols = steps.multiply(flat_w.swapaxes(-1, -2), flat_dy)
+        dx = steps.add(dcols.reshape(n, x.shape[1], *window.kernel, *dy.shape[2:]), where, size)
+        return dx.astype(x.dtype), dw.astype(x.dtype), db.astype(x.dtype)
+
+    def pooled(x: Array, given: Mapping[str, Any]) -> Window:
+        checks.batch("x", x)
+        window = checks.window(x.ndim - 2, **given, pooling=True)
+        window.output_size(x.shape[2:])
+        return window
+
+    def seen(x: Array, where: Positions) -> tuple[Array, Array, Array]:
+        """Taps of every window as "n c t oh ow", which are real, and their places in the plane, "t oh ow"."""
+        size, output = x.shape[2:], [len(p) for p in where]
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        taps = math.prod(p.shape[1] for p in where)
+        cols = steps.read(x, where, lowest).reshape(*x.shape[:2], taps, *output)
+        return cols, real(where, size).reshape(taps, *output), plane(where, size).reshape(taps, *output)
+
+    def max_pool(x: Array, **given: Any) -> tuple[Array, Array]:
+        window = pooled(x, given)
+        cols, inside, place = seen(x, steps.forward(window, x.shape[2:]))
+        tap = steps.select(cols, inside)
+        chosen = np.maximum(tap, 0)[:, :, None]
+        y = np.take_along_axis(cols, chosen, axis=2)[:, :, 0]
+        index = np.take_along_axis(np.broadcast_to(place, cols.shape), chosen, axis=2)[:, :, 0]
+        return y, np.where(tap < 0, -1, index)
+
+    def max_pool_backward(x: Array, dy: Array, **given: Any) -> Array:
+        window = pooled(x, given)
+        checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3")
+        where = steps.backward(window, x.shape[2:], dy.shape[2:])
+        cols, inside, _ = seen(x, where)
+        shares = steps.share(cols, inside, steps.select(cols, inside), dy)
+        kernel = [p.shape[1] for p in where]
+        return steps.add(shares.reshape(*dy.shape[:2], *kernel, *dy.shape[2:]), where, x.shape[2:])
+
+    def avg_pool(x: Array, count_include_pad: bool, **given: Any) -> Array:
+        checks.averaged(x)
+        window = pooled(x, given)
+        where = steps.forward(window, x.shape[2:])
+        cols = steps.read(x, where, 0)
+        total = cols.sum(axis=tuple(range(2, 2 + window.rank)), dtype=checks.accumulator(x.dtype))
+        quotient = total / steps.divisor(window, x.shape[2:], where, count_include_pad)
+        return np.asarray(quotient).astype(x.dtype)
+
+    def avg_pool_backward(x: Array, dy: Array, count_include_pad: bool, **given: Any) -> Array:
+        checks.averaged(x)
+        window = pooled(x, given)
+        checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2")
+        size, dtype = x.shape[2:], checks.accumulator(x.dtype)
+        where = steps.backward(window, size, dy.shape[2:])
+        counts = np.maximum(steps.divisor(window, size, where, count_include_pad), 1)
+        part = (dy.astype(dtype) / counts.astype(dtype)).reshape(
+            *dy.shape[:2], *(1,) * window.rank, *dy.shape[2:]
+        )
+        shape = (*dy.shape[:2], *(p.shape[1] for p in where), *dy.shape[2:])
+        return steps.add(np.broadcast_to(part, shape), where, size).astype(x.dtype)
+
+    return {
+        "im2col": im2col,
+        "col2im": col2im,
+        "conv": conv,
+        "conv.backward": conv_backward,
+        "max_pool": max_pool,
+        "max_pool.backward": max_pool_backward,
+        "avg_pool": avg_pool,
+        "avg_pool.backward": avg_pool_backward,
+    }
+
+
+def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Array:
+    """Sum over channels and taps, group by group: "n c kh kw oh ow" with "o i kh kw" gives "n o oh ow"."""
+    output, rows = cols.shape[2 + rank :], w.shape[1] * math.prod(w.shape[2:])
+    flat = cols.reshape(len(cols), groups, rows, math.prod(output))
+    y = steps.multiply(w.reshape(groups, len(w) // groups, rows), flat)
+    return y.reshape(len(cols), len(w), *output)
