@@ -203,10 +203,11 @@ def _progress():  # type: ignore[no-untyped-def]
 def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool) -> None:
     """Run every misreading of the catalogue as a subject, and say which law catches it."""
     from convform.conformance import kill_matrix as matrix
+    from convform.reference.catalogue import MISREADINGS
 
-    unknown = [name for name in names if name not in matrix.MISREADINGS]
+    unknown = [name for name in names if name not in MISREADINGS]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], matrix.MISREADINGS, 3)
+        close = difflib.get_close_matches(unknown[0], MISREADINGS, 3)
         raise _Problem(
             "error",
             f"there is no misreading {unknown[0]!r}",

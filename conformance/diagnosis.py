@@ -68,7 +68,7 @@ def diagnose(subject: Subject, law: Law, counterexample: Case | None, seed: int)
     if restless is not None:
         return Findings(remark=restless)
     candidates = _candidates(subject, law)
-    found = [(m,) for m in candidates if _explains((m,), subject, record)]
+    found: list[Explanation] = [(m,) for m in candidates if _explains((m,), subject, record)]
     if not found:
         found = list(_pairs(candidates, subject, record))
     if law_is_about_values(law):
@@ -216,3 +216,13 @@ def _written(explanation: Explanation, subject: Subject, record: Record) -> Diag
         (len(record), len(record)),
         f"Your {subject.operator.name} gives what the standard gives {says}. {look}",
     )
+
+
+def coincide(one: Explanation, other: Explanation, subject: Subject, law: Law, seed: int) -> bool:
+    """Whether nothing that the subject claims tells two explanations apart, as far as can be seen."""
+    record = _recorded(_twin(one, subject), law, None, seed)
+    if not _explains(other, subject, record):
+        return False
+    if not law_is_about_values(law):
+        return True
+    return not any(_distinguishing([one, other], subject, record, seed + i) for i in range(ROUNDS))

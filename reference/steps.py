@@ -82,8 +82,8 @@ def add(cols: Array, positions: Positions, size: Size) -> Array:
     """Add columns "n c kh kw oh ow" up where they belong; padding is dropped (COL2IM-1 and COL2IM-2)."""
     x = np.zeros((*cols.shape[:2], math.prod(size)), checks.accumulator(cols.dtype))
     inside = real(positions, size)
-    index = plane(positions, size)[inside]
-    np.add.at(x, (slice(None), slice(None), index), cols[:, :, inside])
+    elements: Any = (slice(None), slice(None), plane(positions, size)[inside])
+    np.add.at(x, elements, cols[:, :, inside])
     return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)
 
 
@@ -146,6 +146,17 @@ def multiply(left: Array, right: Array) -> Array:
     return np.asarray(left.astype(dtype) @ right.astype(dtype))
 
 
+def total(cols: Array) -> Array:
+    """Add the taps of every window up, "n c kh kw oh ow" to "n c oh ow" (clause AVGPOOL-1)."""
+    taps = tuple(range(2, 2 + (cols.ndim - 2) // 2))
+    return np.asarray(cols.sum(axis=taps, dtype=checks.accumulator(cols.dtype)))
+
+
+def divide(sums: Array, divisor: Array) -> Array:
+    """Divide the sums, or the gradients, of all windows by their divisors (clause AVGPOOL-1)."""
+    return np.asarray(sums / divisor)
+
+
 @dataclass(frozen=True)
 class Steps:
     """The steps of all operators; the defaults are those of the standard.
@@ -171,6 +182,10 @@ class Steps:
         (cols, real, tap, dy) → "n c t oh ow", the gradient of max pooling before it is added up.
     divisor
         (window, size, positions, count_include_pad) → "oh ow".
+    total
+        (cols "n c kh kw oh ow") → "n c oh ow", the sums that are to be divided.
+    divide
+        (sums, divisor) → averages; in the gradient (dy, divisor) → the share of every tap.
     """
 
     output_size: Callable[[Window, Size], Size] = output_size
@@ -182,6 +197,8 @@ class Steps:
     select: Callable[[Array, Array], Array] = select
     share: Callable[[Array, Array, Array, Array], Array] = share
     divisor: Callable[[Window, Size, Positions, bool], Array] = divisor
+    total: Callable[[Array], Array] = total
+    divide: Callable[[Array, Array], Array] = divide
 
     def forward(self, window: Window, size: Size) -> Positions:
         """Positions of a forward pass."""
@@ -308,8 +325,8 @@ def functions(steps: Steps) -> Functions:
         window = pooled(x, given)
         where = steps.forward(window, x.shape[2:])
         cols = steps.read(x, where, 0)
-        total = cols.sum(axis=tuple(range(2, 2 + window.rank)), dtype=checks.accumulator(x.dtype))
-        quotient = total / steps.divisor(window, x.shape[2:], where, count_include_pad)
+        counts = steps.divisor(window, x.shape[2:], where, count_include_pad)
+        quotient = steps.divide(steps.total(cols), counts)
         return np.asarray(quotient).astype(x.dtype)
 
     def avg_pool_backward(x: Array, dy: Array, count_include_pad: bool, **given: Any) -> Array:
@@ -319,9 +336,8 @@ def functions(steps: Steps) -> Functions:
         size, dtype = x.shape[2:], checks.accumulator(x.dtype)
         where = steps.backward(window, size, dy.shape[2:])
         counts = np.maximum(steps.divisor(window, size, where, count_include_pad), 1)
-        part = (dy.astype(dtype) / counts.astype(dtype)).reshape(
-            *dy.shape[:2], *(1,) * window.rank, *dy.shape[2:]
-        )
+        part = steps.divide(dy.astype(dtype), counts.astype(dtype))
+        part = part.reshape(*dy.shape[:2], *(1,) * window.rank, *dy.shape[2:])
         shape = (*dy.shape[:2], *(p.shape[1] for p in where), *dy.shape[2:])
         return steps.add(np.broadcast_to(part, shape), where, size).astype(x.dtype)
 
