@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -126,6 +126,8 @@ class Implementation:
         What it claims beyond that.
     layouts
         Layout of every array of the operator by name, inputs and outputs.
+    siblings
+        All implementations of the adapter by operator, this one included: a gradient has a forward pass.
     """
 
     adapter_name: str
@@ -134,6 +136,7 @@ class Implementation:
     takes: frozenset[str]
     claims: Claims
     layouts: Mapping[str, Layout]
+    siblings: Mapping[str, Implementation] = field(default_factory=dict, repr=False)
 
     @property
     def size_one_axes(self) -> frozenset[str]:
@@ -508,6 +511,7 @@ class Adapter:
                 takes,
                 Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional, dialects=dialects),
                 layouts,
+                MappingProxyType(self._implementations),
             )
             return function
 

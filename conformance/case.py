@@ -17,6 +17,9 @@ from convform.spec.operators import PARAMETERS, Operator
 
 Arrays = Mapping[str, np.ndarray]
 
+ROUNDED = ("conv", "avg_pool")
+"""Families that are judged with real numbers as well, in the bounded lane."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -148,6 +151,8 @@ def build(operator: Operator, geometry: Geometry) -> Case:
             if kind == "ordinary":
                 kind = "distinct" if selected else "wide"
             array = contents.INTEGER_CONTENTS[kind](rng, shape, limit)
+            if not operator.family.startswith(ROUNDED):
+                array = contents.scaled(rng, array, geometry.dtype, far=selected and kind == "negative")
         inputs[name] = array.astype(geometry.dtype)
     return Case(operator, MappingProxyType(inputs), parameters_of(operator, geometry), geometry)
 

@@ -221,7 +221,8 @@ def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool) -> None:
             if progress:
                 progress(row.operator, row.misreading)
     if not summary:
-        out.print(matrix.rows_table(kills))
+        wide = Console(highlight=False, width=max(out.width, 130))
+        wide.print(matrix.rows_table(kills))
     click.echo(matrix.summary_markdown(kills))
     sys.exit(1 if matrix.Summary.of(kills).survived else 0)
 

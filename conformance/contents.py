@@ -96,5 +96,30 @@ def infinite(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np
     return values
 
 
+def scaled(rng: np.random.Generator, array: np.ndarray, dtype: str, *, far: bool) -> np.ndarray:
+    """Multiply integers by a power of two, which keeps every sum exact; the seed decides by which.
+
+    Parameters
+    ----------
+    rng
+        Source of the decision.
+    array
+        Integers.
+    dtype
+        The dtype that they are meant for.
+    far
+        Whether they may be moved far away from zero, beyond numbers that are taken for infinite, such as
+        −1e9; otherwise they may be halved, so that whoever cuts off fractions is seen.
+    """
+    decision = rng.integers(3)
+    if decision == 0 and dtype in MANTISSA_BITS:
+        return array / 2
+    if decision == 1 and far:
+        taken = int(np.abs(array).max(initial=1)).bit_length()
+        room = 14 if dtype == "float16" else 60 if dtype in MANTISSA_BITS else np.iinfo(dtype).bits - 1
+        return array * (1 << max(min(room, 60) - taken, 0))
+    return array
+
+
 INTEGER_CONTENTS = {"wide": wide, "distinct": distinct, "negative": negative, "ties": ties}
 FLOAT_CONTENTS = {"real": real, "special": special, "infinite": infinite}

@@ -60,12 +60,17 @@ def operators_of(misreading: Misreading) -> list[Operator]:
     return [op for op in OPERATORS.values() if op.rank == RANK and misreading.applies_to(op.family)]
 
 
+def with_forward(operator: Operator) -> list[Operator]:
+    """The operator, and the forward pass where it is a gradient: memory shows between the two."""
+    return [OPERATORS[name] for name in dict.fromkeys((operator.forward, operator.name))]
+
+
 def kill(misreading: Misreading, operator: Operator, seed: int) -> Kill:
     """Run the laws that cite the misreading's clause until one is violated."""
     started = time.perf_counter()
     # Misread evaluations overflow and divide by zero at will.
     with np.errstate(all="ignore"):
-        adapter = adapter_of(misreading.name, misread(misreading), [operator])
+        adapter = adapter_of(misreading.name, misread(misreading), with_forward(operator))
         subject, first = smoke(adapter.implementations[operator.name])
         cases = first.cases
         caught = None

@@ -92,7 +92,8 @@ class Law:
     output
         Output that the subject must return for the law to be claimed; None for any.
     lane
-        ``"exact"``, ``"bounded"`` or ``"contract"``.
+        ``"exact"``, ``"bounded"``, ``"contract"``, or ``"equal"`` for figures that leave no room for
+        rounding, not even that of a transform.
     """
 
     name: str
@@ -118,6 +119,6 @@ class Law:
         if self.output is not None and self.output not in subject.answers:
             return f"the wrapper returns no {self.output}"
         transform = subject.implementation.claims.arithmetic == "transform"
-        if self.lane == "exact" and transform and subject.operator.is_linear:
-            return "arithmetic='transform' is judged in the bounded lane only"
+        if self.lane == "equal" and transform and subject.operator.is_linear:
+            return "with arithmetic='transform' figures are not equal"
         return None

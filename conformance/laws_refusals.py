@@ -14,18 +14,18 @@ import numpy as np
 from convform.adapters import ShapeMismatch
 from convform.conformance.case import Case, build
 from convform.conformance.compare import compare
-from convform.conformance.geometry import Channels, Geometry
+from convform.conformance.geometry import Axis, Channels, Geometry
 from convform.conformance.law import Law, Listed
-from convform.conformance.laws_contract import ordinary_geometries
 from convform.conformance.laws_values import ALL, CONV
 from convform.conformance.oracle import Expected
-from convform.conformance.subject import Answer, Subject, SubjectRaised, call
+from convform.conformance.subject import WRONG_RANKS, Answer, Subject, SubjectRaised, call
 from convform.conformance.violation import Violation
+from convform.spec.operators import SPATIAL_AXES
 
 
 def check_refused(subject: Subject, case: Case) -> None:
     """The call raises, whatever it raises; unless a declared dialect has an answer, which it must give."""
-    if subject.dialects:
+    if subject.dialects and case.arrangement not in WRONG_RANKS:
         try:
             expected = subject.standard(case.operator.name, case.inputs, case.parameters)
         except (TypeError, ValueError):
@@ -59,20 +59,20 @@ def _check_dialect(subject: Subject, case: Case, expected: Mapping[str, np.ndarr
     compare(case, answer, Expected(expected, {}, {}, {}), [name for name in expected if name in outputs])
 
 
-def _base(subject: Subject, channels: Channels | None = None) -> Case | None:
-    """A small valid case; None where the claims leave none."""
-    geometries = ordinary_geometries(subject)
-    if not geometries:
-        return None
+_SEVERAL = Channels(n=2, c=2, o=2)
+
+
+def _base(subject: Subject, channels: Channels = _SEVERAL) -> Case:
+    """A small valid case: one that every implementation claims, up to its numbers of channels."""
     space = subject.space
-    geometry: Geometry = geometries[-1]
-    wanted = channels or Channels(n=2, c=2, o=2)
     here = Channels(
-        n=1 if "n" in space.absent else wanted.n,
-        c=1 if "c" in space.absent else wanted.c,
-        o=1 if "o" in space.absent or not space.has_out_channels else wanted.o,
+        n=1 if "n" in space.absent else channels.n,
+        c=1 if "c" in space.absent else channels.c,
+        o=1 if "o" in space.absent or not space.has_out_channels else channels.o,
     )
-    return build(subject.operator, replace(geometry, channels=here))
+    stride = 1 if space.strides or not space.pooling else 2
+    axes = (Axis(4, 2, stride, 0, 0, 1),) * space.rank
+    return build(subject.operator, Geometry(axes, here, space.dtypes[0], bias=space.biases[0]))
 
 
 def _with(
@@ -88,101 +88,166 @@ def _longer(array: np.ndarray, axis: int, by: int = 1) -> np.ndarray:
     return np.concatenate([array, extra], axis=axis)
 
 
+def _shorter(array: np.ndarray, lengths: Mapping[int, int]) -> np.ndarray:
+    """The array with the first `lengths[axis]` entries along some axes."""
+    return array[tuple(slice(lengths.get(axis)) for axis in range(array.ndim))]
+
+
+def _somewhere(subject: Subject, field: str) -> Iterator[tuple[bool, ...]]:
+    """Where something is wrong: along every axis, and along one at a time where axes may differ."""
+    rank = subject.operator.rank
+    yield (True,) * rank
+    if rank > 1 and field not in subject.space.shared:
+        yield from (tuple(i == axis for i in range(rank)) for axis in range(rank))
+
+
+def _along(where: tuple[bool, ...]) -> str:
+    """Say which axes are meant."""
+    return "" if all(where) else f" along axis {where.index(True)}"
+
+
 def refused_windows(subject: Subject) -> Iterator[Case]:
-    """Strides, dilations and kernels below one, negative padding, kernels that do not fit."""
-    case = _base(subject)
-    if case is None:
-        return
-    if "ceil_mode" in case.parameters:
-        # Rounding up can make room for one window of a kernel that is slightly too large.
-        case = _with(case, "", ceil_mode=False)
-    rank, takes = subject.operator.rank, subject.takes
-    if takes("stride"):
-        yield _with(case, "stride 0", stride=(0,) * rank)
-        yield _with(case, "stride −1", stride=(-1,) * rank)
-    if takes("dilation"):
-        yield _with(case, "dilation 0", dilation=(0,) * rank)
-    if takes("padding"):
-        yield _with(case, "padding −1", padding=((-1, -1),) * rank)
-    if takes("kernel"):
-        yield _with(case, "kernel size 0", kernel=(0,) * rank)
-    if "x" not in case.inputs:
-        return
-    spatial = case.inputs["x"].shape[2:]
-    size = max(n + low + high for n, (low, high) in zip(spatial, case.window.padding, strict=True)) + 1
-    if takes("kernel") and "dy" not in case.inputs:
-        yield _with(case, f"a kernel of {size} taps along each axis of {spatial}", kernel=(size,) * rank)
-    if subject.operator.family == "conv":
-        w = case.inputs["w"]
-        for axis in range(2, w.ndim):
-            w = _longer(w, axis, size - w.shape[axis])
-        yield _with(case, f"a kernel of {size} taps along each axis of {spatial}", arrays={"w": w})
+    """Strides, dilations and kernels below one, negative padding, kernels that do not fit.
+
+    What belongs to a gradient has the shape that it would have if the value were taken for a valid one.
+    """
+    case, takes = _base(subject), subject.takes
+    window = case.window
+
+    def values(where: tuple[bool, ...], wrong: object, right: tuple[object, ...]) -> tuple[object, ...]:
+        return tuple(wrong if here else value for here, value in zip(where, right, strict=True))
+
+    for where in _somewhere(subject, "s") if takes("stride") else ():
+        for wrong in (0, -1):
+            stride = values(where, wrong, window.stride)
+            yield _with(case, f"stride {wrong}{_along(where)}", stride=stride)
+    for where in _somewhere(subject, "d") if takes("dilation") else ():
+        yield _with(case, f"dilation 0{_along(where)}", dilation=values(where, 0, window.dilation))
+    for where in _somewhere(subject, "low") if takes("padding") else ():
+        padding = values(where, (-1, -1), window.padding)
+        for larger in (_cropped_by_padding(case, where), case):
+            yield _with(larger, f"padding −1{_along(where)}", padding=padding)
+    for where in _somewhere(subject, "k"):
+        if takes("kernel"):
+            yield _with(case, f"kernel size 0{_along(where)}", kernel=values(where, 0, window.kernel))
+        if "w" in case.inputs:
+            taps = {2 + axis: 0 for axis, here in enumerate(where) if here}
+            arrays = {"w": _shorter(case.inputs["w"], taps)}
+            yield _with(case, f"kernel size 0{_along(where)}", arrays=arrays)
+        yield from _oversized(subject, case, where)
+
+
+def _cropped_by_padding(case: Case, where: tuple[bool, ...]) -> Case:
+    """Enlarge the input so that everything else fits if padding −1 cut one element off at each end."""
+    inputs, parameters = dict(case.inputs), dict(case.parameters)
+    more = [2 * here for here in (False, False, *where)]
+    if "x" in inputs:
+        inputs["x"] = np.pad(inputs["x"], [(0, grow) for grow in more], mode="wrap")
+    if "input_size" in parameters:
+        size = parameters["input_size"]
+        assert isinstance(size, tuple)
+        parameters["input_size"] = tuple(n + grow for n, grow in zip(size, more, strict=True))
+    return replace(case, inputs=MappingProxyType(inputs), parameters=parameters, geometry=None)
+
+
+def _oversized(subject: Subject, case: Case, where: tuple[bool, ...]) -> Iterator[Case]:
+    """A kernel that is one tap longer than the input; gradients and columns of no window, and of one."""
+    rank, window = subject.operator.rank, case.window
+    spatial = [case.sizes[axis] for axis in SPATIAL_AXES[rank]]
+    kernel = tuple(n + 1 if here else k for here, n, k in zip(where, spatial, window.kernel, strict=True))
+    # The kernel lacks half a stride: a quotient that is truncated toward zero does not see it.
+    stride = (2,) * rank if subject.takes("stride") else window.stride
+    arrays = dict(case.inputs)
+    for name in {"w", "cols"} & set(arrays):
+        for axis, k in enumerate(kernel, start=2):
+            arrays[name] = _longer(arrays[name], axis, k - arrays[name].shape[axis])
+    changed = {name: value for name, value in (("kernel", kernel), ("stride", stride)) if subject.takes(name)}
+    says = f"a kernel of {kernel} taps for an input of {tuple(spatial)}"
+    for count in (0, 1):
+        output = [
+            count if here else (n - k) // s + 1
+            for here, n, k, s in zip(where, spatial, kernel, stride, strict=True)
+        ]
+        windows = {
+            name: _shorter(arrays[name], dict(enumerate(output, start=arrays[name].ndim - rank)))
+            for name in {"dy", "cols"} & set(arrays)
+        }
+        yield _with(case, says, arrays={**arrays, **windows}, **changed)
+        if not windows:
+            return
 
 
 def refused_shapes(subject: Subject) -> Iterator[Case]:
-    """Arrays of a convolution that do not belong together."""
+    """Arrays of a convolution that do not belong together, also where NumPy would repeat one."""
     case, absent = _base(subject), subject.space.absent
-    if case is None:
-        return
-    w = case.inputs["w"]
+    x, w = case.inputs["x"], case.inputs["w"]
     if not {"c", "i"} & absent:
         yield _with(case, "weights with one input channel too many", arrays={"w": _longer(w, 1)})
+        yield _with(case, "an input with one channel too many", arrays={"x": _longer(x, 1)})
+        one = _shorter(w, {1: 1})
+        yield _with(case, "weights with one input channel for two channels", arrays={"w": one})
     if subject.takes("b") and "o" not in absent and "b" in case.inputs and subject.operator.family == "conv":
-        yield _with(case, "a bias with one element too many", arrays={"b": _longer(case.inputs["b"], 0)})
+        b = case.inputs["b"]
+        yield _with(case, "a bias with one element too many", arrays={"b": _longer(b, 0)})
+        yield _with(case, "a bias with one element for two channels", arrays={"b": b[:1]})
     if subject.takes("groups"):
         for channels, refused in (
             (Channels(1, 3, 2), "2 groups for 3 input channels"),
             (Channels(1, 2, 3), "2 groups for 3 output channels"),
         ):
             uneven = _base(subject, channels)
-            assert uneven is not None
             halved = {"w": uneven.inputs["w"][:, : max(channels.c // 2, 1)]}
             yield _with(uneven, refused, arrays=halved, groups=2)
         yield _with(case, "0 groups", groups=0)
 
 
-def refused_dy(subject: Subject) -> Iterator[Case]:
-    """A dy with one row or one channel too many."""
-    case, absent = _base(subject), subject.space.absent
-    if case is None or not subject.takes("dy"):
-        return
-    dy = case.inputs["dy"]
-    axes = subject.operator.inputs["dy"].split()
-    for axis, name in enumerate(axes):
-        if name in ("o", "c", "oh", "ow") and name not in absent:
+def _wrong_lengths(case: Case, name: str, absent: Iterable[str]) -> Iterator[Case]:
+    """One entry too many along each axis of an array; then one entry for every window, and one for all."""
+    array, axes = case.inputs[name], case.operator.inputs[name].split()
+    for axis, of in enumerate(axes):
+        if of not in absent:
             yield _with(
                 case,
-                f"dy with {name} = {dy.shape[axis] + 1} instead of {dy.shape[axis]}",
-                arrays={"dy": _longer(dy, axis)},
+                f"{name} with {of} = {array.shape[axis] + 1} instead of {array.shape[axis]}",
+                arrays={name: _longer(array, axis)},
             )
+    rank = case.operator.rank
+    for lengths, says in (
+        ({array.ndim - rank + axis: 1 for axis in range(rank)}, "one window"),
+        (dict.fromkeys(range(array.ndim), 1), "one element"),
+    ):
+        short = _shorter(array, lengths)
+        if short.size < array.size:
+            yield _with(case, f"{name} of {says}, shape {short.shape}", arrays={name: short})
+
+
+def refused_dy(subject: Subject) -> Iterator[Case]:
+    """A dy of another shape than the output's."""
+    if subject.takes("dy"):
+        yield from _wrong_lengths(_base(subject), "dy", subject.space.absent)
 
 
 def refused_columns(subject: Subject) -> Iterator[Case]:
     """Columns that do not match input_size."""
-    case, absent = _base(subject), subject.space.absent
-    if case is None or not (subject.takes("cols") and subject.takes("input_size")):
-        return
-    cols = case.inputs["cols"]
-    if "ow" not in absent:
-        yield _with(case, "columns with one window too many", arrays={"cols": _longer(cols, cols.ndim - 1)})
-    if "c" not in absent:
-        yield _with(case, "columns with one channel too many", arrays={"cols": _longer(cols, 1)})
+    if subject.takes("cols") and subject.takes("input_size"):
+        yield from _wrong_lengths(_base(subject), "cols", subject.space.absent)
 
 
 def refused_mixture(subject: Subject) -> Iterator[Case]:
-    """One array in float32 while the others are in float64, each array in turn."""
+    """One array in another dtype than the others, each array in turn."""
     case = _base(subject)
-    if case is None or not {"float64", "float32"} <= set(subject.space.dtypes):
+    if "float64" not in subject.space.dtypes:
         return
     double = {name: array.astype(np.float64) for name, array in case.inputs.items()}
     taken = [name for name in double if subject.takes(name)]
     # Whether a gradient looks at the bias at all is its own business.
     mixed = [name for name in taken if name != "b" or "dy" not in double]
-    for name in mixed if len(taken) > 1 else ():
-        single: dict[str, np.ndarray] = {**double, name: double[name].astype(np.float32)}
-        yield _with(
-            case, f"{name} of dtype float32 with {_others(taken, name)} of dtype float64", arrays=single
-        )
+    for other in ("float32", "int64"):
+        for name in mixed if len(taken) > 1 and other in subject.space.dtypes else ():
+            single: dict[str, np.ndarray] = {**double, name: double[name].astype(other)}
+            yield _with(
+                case, f"{name} of dtype {other} with {_others(taken, name)} of dtype float64", arrays=single
+            )
 
 
 def _others(names: list[str], name: str) -> str:
@@ -190,18 +255,18 @@ def _others(names: list[str], name: str) -> str:
 
 
 def refused_ranks(subject: Subject) -> Iterator[Case]:
-    """One axis too many on every array, and no sample and channel axis."""
+    """One axis too many on the first array, and no sample and channel axis."""
     case = _base(subject)
-    if case is None:
-        return
     name = "cols" if "cols" in case.inputs else "x"
     if not subject.takes(name):
         return
     yield replace(case, arrangement="one axis too many", refused=f"{name} with one axis too many")
+    # A single sample and channel, so that nothing else is wrong.
+    single = _base(subject, Channels())
     layout = subject.implementation.layouts[name]
-    if len(layout.shape(case.sizes)) > 2:
+    if len(layout.shape(single.sizes)) > 2:
         yield replace(
-            case,
+            single,
             arrangement="no sample and channel axis",
             refused=f"{name} without its first two axes",
         )

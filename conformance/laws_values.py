@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from convform.conformance import oracle
-from convform.conformance.case import Case, build
-from convform.conformance.compare import answer, check_bounded, check_exact, compare
+from convform.conformance.case import Case, build, sum_size
+from convform.conformance.compare import answer, check_bounded, check_exact, compare, expected_exactly
+from convform.conformance.contents import exact_limit, wide
 from convform.conformance.geometry import Axis, AxisRule, Channels, Focus, Geometry
 from convform.conformance.law import Check, Drawn, Law, Listed, Swept
 from convform.conformance.subject import Subject, SubjectRaised, call
@@ -139,6 +139,12 @@ def ungrouped(ch: Channels) -> bool:
 
 _PLAIN = every(unpadded, undilated, fits)
 
+# The linear operators, with the clauses that a parameter of the window touches beside its own.
+_LINEAR_WINDOWS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("im2col", "col2im", "conv"), ()),
+    (("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2")),
+)
+
 
 # --- checks beyond comparison with the oracle ------------------------------------------------------------
 
@@ -148,14 +154,14 @@ def check_output(name: str) -> Check:
 
     def check(subject: Subject, case: Case) -> None:
         owed = [output for output in subject.owes(case) if output == name]
-        compare(case, answer(subject, case), oracle.exact(case, subject.standard), owed)
+        compare(case, answer(subject, case), expected_exactly(subject, case), owed)
 
     return check
 
 
 def check_bits(subject: Subject, case: Case) -> None:
     """Equal bit for bit, signs of zeros included; any NaN equals any NaN."""
-    result, expected = answer(subject, case), oracle.exact(case, subject.standard)
+    result, expected = answer(subject, case), expected_exactly(subject, case)
     compare(case, result, expected, subject.owes(case))
     for name in subject.owes(case):
         values, actual = expected.values[name], result.outputs[name]
@@ -206,7 +212,7 @@ def _inner(a: np.ndarray, b: np.ndarray) -> int | float:
 
 def check_special(subject: Subject, case: Case) -> None:
     """NaN wins, −∞ stays; which index a window with NaN reports is unspecified."""
-    result, expected = answer(subject, case), oracle.exact(case, subject.standard)
+    result, expected = answer(subject, case), expected_exactly(subject, case)
     outputs = dict(expected.values)
     if "indices" in subject.answers and "indices" in result.outputs:
         # Take over whatever was reported for windows with NaN.
@@ -249,11 +255,15 @@ def _ladder() -> Iterable[Law]:
     yield law("values", ("im2col",), ("IM2COL-1", "WINDOW-1"), plain)
     yield law("values", ("col2im",), ("COL2IM-1", "WINDOW-1"), plain)
     yield law("values", ("conv",), ("CONV-1", "WINDOW-1"), plain)
-    for output, name in (("dx", "CONVGRAD-1"), ("dw", "CONVGRAD-2"), ("db", "CONVGRAD-3")):
-        yield law(output, ("conv.backward",), (name,), plain, check_output(output), output=output)
+    for output, cited in (
+        ("dx", ("CONVGRAD-1", "CONV-1")),
+        ("dw", ("CONVGRAD-2", "CONV-1")),
+        ("db", ("CONVGRAD-3",)),
+    ):
+        yield law(output, ("conv.backward",), cited, plain, check_output(output), output=output)
     tiles = Focus(axis=every(_PLAIN, tiled), channels=single)
     yield law("values", ("max_pool",), ("MAXPOOL-1", "WINDOW-1"), tiles)
-    yield law("values", ("max_pool.backward",), ("MAXGRAD-1",), tiles)
+    yield law("values", ("max_pool.backward",), ("MAXGRAD-1", "MAXPOOL-1"), tiles)
     yield law("values", ("avg_pool",), ("AVGPOOL-1", "WINDOW-1"), tiles)
     yield law("values", ("avg_pool.backward",), ("AVGGRAD-1",), tiles)
 
@@ -263,9 +273,10 @@ def _ladder() -> Iterable[Law]:
     mixed = replace(tiles, channels=several)
     yield law("channels", ("im2col", "col2im"), ("LAYOUT-1",), channels)
     yield law("channels", ("conv",), ("CONV-2", "LAYOUT-1"), channels)
-    yield law("channels", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2", "LAYOUT-1"), channels)
+    yield law("channels", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2", "CONV-2", "LAYOUT-1"), channels)
     yield law("channels", POOLS, ("POOL-2", "LAYOUT-1"), mixed)
-    yield law("batch", ("im2col", "col2im", "conv"), ("LAYOUT-1",), batches)
+    yield law("batch", ("im2col", "col2im"), ("LAYOUT-1",), batches)
+    yield law("batch", ("conv",), ("LAYOUT-1", "CONV-2"), batches)
     yield law("batch", ("conv.backward",), ("CONVGRAD-2", "CONVGRAD-3", "LAYOUT-1"), batches)
     yield law("batch", POOLS, ("POOL-2", "LAYOUT-1"), replace(tiles, channels=batched))
     yield law("bias", ("conv",), ("CONV-3",), replace(channels, bias=True), needs=("b",))
@@ -282,7 +293,8 @@ def _ladder() -> Iterable[Law]:
     # One parameter of the window at a time.
     stride = Focus(axis=_PLAIN, some_axis=every(strided, several_taps), channels=ungrouped)
     pool_stride = replace(stride, some_axis=every(unlike_kernel, several_taps), default_stride=False)
-    yield law("stride", LINEAR, ("WINDOW-2",), stride, needs=("stride",))
+    for families, clauses in _LINEAR_WINDOWS:
+        yield law("stride", families, ("WINDOW-2", *clauses), stride, needs=("stride",))
     yield law("stride", POOLS, ("WINDOW-2",), pool_stride, needs=("stride",))
     rest = replace(stride, some_axis=every(leaves_rest, several_taps), ceil_mode=False)
     yield law("floor", LINEAR, ("WINDOW-1",), rest, needs=("stride",))
@@ -317,9 +329,14 @@ def _ladder() -> Iterable[Law]:
     yield law("exclude_padding", AVG, ("AVGPOOL-2",), exclude, needs=("padding", "count_include_pad"))
 
     dilation = Focus(axis=every(unpadded, fits, steps_of_one), some_axis=dilated, channels=ungrouped)
-    yield law("dilation", LINEAR, ("WINDOW-4",), dilation, needs=("dilation",))
+    for families, clauses in _LINEAR_WINDOWS:
+        yield law("dilation", families, ("WINDOW-4", *clauses), dilation, needs=("dilation",))
     pool_dilation = replace(dilation, axis=every(unpadded, fits, one_or_kernel))
     yield law("dilation", POOLS, ("WINDOW-4",), pool_dilation, needs=("dilation",))
+    dilated_default = replace(dilation, axis=every(unpadded, fits), default_stride=True)
+    yield law(
+        "default_stride_dilated", POOLS, ("POOL-1", "WINDOW-4"), dilated_default, needs=("stride", "dilation")
+    )
     ceil = Focus(axis=every(undilated, fits), some_axis=leaves_rest, ceil_mode=True)
     yield law("ceil", MAX, ("WINDOW-5",), ceil, needs=("ceil_mode",))
     yield law("ceil", AVG, ("AVGPOOL-3", "WINDOW-5"), ceil, needs=("ceil_mode",))
@@ -330,9 +347,15 @@ def _ladder() -> Iterable[Law]:
     yield law("overlap", ("max_pool.backward",), ("MAXGRAD-2",), overlap)
     yield law("overlap", ("avg_pool.backward",), ("AVGGRAD-1",), overlap)
     anything = Focus(axis=fits)
-    yield law("adjoint", ("col2im",), ("COL2IM-1",), anything, check_adjoint, costly=True)
+    yield law("adjoint", ("col2im",), ("COL2IM-1",), anything, check_adjoint, costly=True, lane="equal")
     yield law(
-        "adjoint", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2"), anything, check_adjoint, costly=True
+        "adjoint",
+        ("conv.backward",),
+        ("CONVGRAD-1", "CONVGRAD-2"),
+        anything,
+        check_adjoint,
+        costly=True,
+        lane="equal",
     )
     yield law("indices", ("max_pool",), ("MAXPOOL-5",), anything, check_output("indices"), output="indices")
     tied = replace(anything, some_axis=several_taps, contents=("ties",))
@@ -347,7 +370,7 @@ def _ladder() -> Iterable[Law]:
         ("conv", ("CONV-1", "CONV-2", "CONV-3", "CONV-4"), ("ordinary",)),
         ("conv.backward", ("CONVGRAD-1", "CONVGRAD-2", "CONVGRAD-3", "CONVGRAD-4"), ("ordinary",)),
         ("max_pool", ("MAXPOOL-1", "MAXPOOL-2", "MAXPOOL-6"), mixed_contents),
-        ("max_pool.backward", ("MAXGRAD-1", "MAXGRAD-2", "MAXPOOL-6"), mixed_contents),
+        ("max_pool.backward", ("MAXGRAD-1", "MAXGRAD-2", "MAXPOOL-1", "MAXPOOL-6"), mixed_contents),
         ("avg_pool", ("AVGPOOL-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
         ("avg_pool.backward", ("AVGGRAD-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
     )
@@ -367,6 +390,11 @@ def _ladder() -> Iterable[Law]:
     yield law("rounding", CONV, ("CONV-5",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
     yield law("rounding", AVG, ("AVGPOOL-4",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
     yield Law("long_sums", CONV, ("CONV-5",), Listed(_long_sums), check_bounded, lane="bounded")
+    yield Law(
+        "long_sums", ("avg_pool",), ("AVGPOOL-4",), Listed(_long_averages), check_bounded, lane="bounded"
+    )
+    yield Law("many_ones", CONV, ("CONV-5",), Listed(_many_ones), check_exact)
+    yield Law("large_integers", CONV, ("CONV-5",), Listed(_large_integers), check_exact, lane="equal")
 
     # Special values.
     special = Focus(axis=fits, contents=("special", "infinite"), dtypes=_floats)
@@ -388,20 +416,69 @@ def _floats(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if "float" in name)
 
 
+LONG = 2304
+"""Terms of a long sum: more ones than float16 can count one by one."""
+
+
 def _long_sums(subject: Subject) -> Iterable[Case]:
-    """Sums of 2304 terms, where a bound per element has lost its power and the RMS has not."""
+    """Long sums, where a bound per element has lost its power and the RMS has not."""
     space = subject.space
-    if {"c", "i"} & space.absent:
-        return
-    taps = {1: (6,), 2: (6, 6), 3: (4, 4, 4)}[space.rank]
-    # Two windows along the last axis, one along the others: the definition is slow.
-    two = (0,) * (space.rank - 1) + (1,)
-    axes = tuple(Axis(k + more, k, 1, 0, 0, 1) for k, more in zip(taps, two, strict=True))
-    channels = Channels(n=1, c=2304 // math.prod(taps), o=1)
+    # A gradient has three sums to be long, and the oracle is slow.
+    terms = LONG if subject.operator.family == "conv" else LONG // 4
     for seed, dtype in enumerate(("float64", "float32")):
-        if dtype in space.dtypes:
+        for axes, channels in _long_geometries(subject, terms) if dtype in space.dtypes else ():
             geometry = Geometry(axes, channels, dtype, "real", seed, space.biases[0])
             yield build(subject.operator, geometry)
+
+
+def _many_ones(subject: Subject) -> Iterable[Case]:
+    """Long sums of ones: float16 has all of the results, but only wider types all that is on the way."""
+    for dtype in _floats(subject.space.dtypes):
+        for axes, channels in _long_geometries(subject, LONG):
+            case = build(subject.operator, Geometry(axes, channels, dtype, bias=subject.space.biases[0]))
+            yield case.with_inputs(**{name: np.ones_like(array) for name, array in case.inputs.items()})
+
+
+def _long_averages(subject: Subject) -> Iterable[Case]:
+    """One window of many taps; in float16, of ones."""
+    sides = {1: LONG, 2: 48, 3: 14}[subject.operator.rank]
+    axes = (Axis(sides, sides, sides, 0, 0, 1),) * subject.operator.rank
+    for dtype in _floats(subject.space.dtypes):
+        case = build(subject.operator, Geometry(axes, Channels(), dtype, "real"))
+        yield case.with_inputs(x=np.ones_like(case.inputs["x"])) if dtype == "float16" else case
+
+
+def _long_geometries(subject: Subject, terms: int) -> Iterable[tuple[tuple[Axis, ...], Channels]]:
+    """Every output of a convolution and its gradients as a sum of so many terms; few products in all."""
+    space, rank = subject.space, subject.operator.rank
+    if subject.operator.family == "conv.backward":
+        side = math.isqrt(terms)
+        sides = (*(1,) * (rank - 2), side, side) if rank > 1 else (terms,)
+        yield tuple(Axis(n, 1, 1, 0, 0, 1) for n in sides), Channels()  # dw and db sum over windows
+        if "o" not in space.absent:
+            # dx sums over output channels.
+            yield (Axis(1, 1, 1, 0, 0, 1),) * (rank - 1) + (Axis(2, 1, 1, 0, 0, 1),), Channels(o=terms)
+    elif not {"c", "i"} & space.absent:
+        taps = {1: (6,), 2: (6, 6), 3: (4, 4, 4)}[rank]
+        # Two windows along the last axis, one along the others.
+        two = (0,) * (rank - 1) + (1,)
+        axes = tuple(Axis(k + more, k, 1, 0, 0, 1) for k, more in zip(taps, two, strict=True))
+        yield axes, Channels(c=terms // math.prod(taps))
+
+
+def _large_integers(subject: Subject) -> Iterable[Case]:
+    """Integers whose products take all the bits that the dtype has."""
+    space, operator = subject.space, subject.operator
+    for dtype in (name for name in space.dtypes if "int" in name):
+        axes = (Axis(3, 2, 1, 0, 0, 1),) * space.rank
+        geometry = Geometry(axes, Channels(), dtype, bias=space.biases[0])
+        terms, degree, _ = sum_size(operator, geometry)
+        largest = int((exact_limit(dtype) // terms) ** (1 / degree))
+        case = build(operator, geometry)
+        rng = np.random.default_rng(1)
+        yield case.with_inputs(
+            **{name: wide(rng, array.shape, largest).astype(dtype) for name, array in case.inputs.items()}
+        )
 
 
 def _zero_channels(subject: Subject) -> Iterable[Case]:

@@ -43,7 +43,7 @@ class Expected:
 
 
 @np.errstate(all="ignore")  # a homework may have asked NumPy to raise, which is not the oracle's business
-def exact(case: Case, evaluate: Evaluate = reference.evaluate) -> Expected:
+def exact(case: Case, evaluate: Evaluate = reference.evaluate, arithmetic: str = "sum") -> Expected:
     """Answer in the exact lane: equal, or within the rounding of one division for averages.
 
     Parameters
@@ -52,10 +52,16 @@ def exact(case: Case, evaluate: Evaluate = reference.evaluate) -> Expected:
         A valid case.
     evaluate
         The standard that the subject is held to: the reference, or a dialect of it.
+    arithmetic
+        ``"sum"``, or ``"transform"`` for subjects that round even integers: theirs is the bound of
+        transforms, on the same cases.
     """
     values = evaluate(case.operator.name, case.inputs, case.parameters)
     tolerance = {}
-    if case.operator.family.startswith("avg_pool") and not _divisors_are_powers_of_two(case):
+    if arithmetic == "transform" and case.operator.is_linear:
+        for name, magnitude in _magnitudes(case, evaluate).items():
+            tolerance[name] = _transform_bound(case, name, magnitude)
+    elif case.operator.family.startswith("avg_pool") and not _divisors_are_powers_of_two(case):
         terms = case.window.taps
         for name, magnitude in _magnitudes(case, evaluate).items():
             tolerance[name] = (terms + 2) * unit_roundoff(case.dtype.name) * magnitude
@@ -71,36 +77,73 @@ def bounded(case: Case, arithmetic: str = "sum", evaluate: Evaluate = reference.
     root-mean-square error is below √(K + 2) u Σ|x||w|, which stays sharp when K is large.
     Subjects that declare ``arithmetic="transform"`` are held to a norm-wise bound instead.
     """
-    dtype = case.dtype.name
-    output_u = unit_roundoff(dtype)
-    u = min(output_u, unit_roundoff("float32"))
     if evaluate is reference.evaluate:
         values, slack = _evaluated_exactly(case), 1
     else:
         # A dialect is evaluated in float64, whose own rounding is within the same bound.
         doubles = {name: array.astype(np.float64) for name, array in case.inputs.items()}
         values, slack = evaluate(case.operator.name, doubles, case.parameters), 2
+    u = _accumulation_u(case)
     tolerance, rms, scale = {}, {}, {}
     for name, magnitude in _magnitudes(case, evaluate).items():
         magnitude = slack * magnitude
-        k = _terms(case, name)
-        rounding = output_u * magnitude if u < output_u else 0.0
         if arithmetic == "transform":
-            # Σ|x||w| over the whole plane bounds every element of a transform, not only its own window.
-            norm = np.full_like(magnitude, float(magnitude.max(initial=0.0)) * math.sqrt(max(k, 1)))
-            tolerance[name] = 8 * u * math.log2(max(norm.size, 2) + 2) * norm + rounding
+            tolerance[name] = slack * _transform_bound(case, name, magnitude)
             continue
-        scale[name] = u * magnitude + rounding
-        tolerance[name] = (k + 2) * u * magnitude + rounding
+        k = _terms(case, name)
+        last = _output_rounding(case, np.abs(values[name]).astype(np.float64))
+        scale[name] = u * magnitude + last
+        tolerance[name] = (k + 2) * u * magnitude + last
         rms[name] = math.sqrt(k + 2)
     return Expected(values, tolerance, rms, scale)
 
 
-def rounding(case: Case, evaluate: Evaluate = reference.evaluate) -> Mapping[str, np.ndarray]:
+def _accumulation_u(case: Case) -> float:
+    """Unit roundoff of the sums: half types accumulate in at least float32 (CONV-5)."""
+    return min(unit_roundoff(case.dtype.name), unit_roundoff("float32"))
+
+
+def _output_rounding(case: Case, magnitude: np.ndarray) -> np.ndarray:
+    """Error of rounding results of a magnitude to a half type, once; tiny ones round absolutely."""
+    dtype = case.dtype
+    if dtype.kind != "f" or unit_roundoff(dtype.name) <= unit_roundoff("float32"):
+        return np.zeros_like(magnitude)
+    return unit_roundoff(dtype.name) * magnitude + float(np.finfo(dtype).smallest_subnormal) / 2
+
+
+_FACTORS = {
+    "y": ("x", "w"),
+    "cols": ("x",),
+    "x": ("cols",),
+    "dx": ("w", "dy"),
+    "dw": ("x", "dy"),
+    "db": ("dy",),
+}
+"""The arrays that an output is linear in, as far as the operator has them."""
+
+
+def _transform_bound(case: Case, output: str, magnitude: np.ndarray) -> np.ndarray:
+    """8 u log2(N) ‖x‖‖w‖ for every element: a transform mixes whole planes before it separates them again.
+
+    So its errors follow from all elements, those that no window holds included, and not from Σ|x||w|.
+    """
+    factors = [case.inputs[name].astype(np.float64) for name in _FACTORS[output] if name in case.inputs]
+    size = sum(factor.size for factor in factors)
+    norm = math.prod(float(np.linalg.norm(factor)) for factor in factors)
+    if len(factors) == 1:
+        norm *= math.sqrt(max(size, 1))  # Σ|x| ≤ √N ‖x‖
+    if "b" in case.inputs and output == "y":
+        norm += float(np.max(np.abs(case.inputs["b"]), initial=0))
+    return 8 * _accumulation_u(case) * math.log2(size + 2) * norm + _output_rounding(case, magnitude)
+
+
+def rounding(
+    case: Case, evaluate: Evaluate = reference.evaluate, arithmetic: str = "sum"
+) -> Mapping[str, np.ndarray]:
     """How far correct answers to a case may lie apart, per output; empty where they are equal."""
     if case.geometry is not None and case.geometry.contents == "real":
-        return bounded(case, evaluate=evaluate).tolerance
-    return exact(case, evaluate).tolerance
+        return bounded(case, arithmetic, evaluate).tolerance
+    return exact(case, evaluate, arithmetic).tolerance
 
 
 def _terms(case: Case, output: str) -> int:

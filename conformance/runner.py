@@ -286,22 +286,21 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
 
 
 def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:
-    """Mark violations that the adapter lists; a listed limit that no longer shows becomes a violation."""
+    """Mark violations that the adapter lists; a listed limit that no longer shows becomes a violation.
+
+    A limit covers every law that it names or whose clauses it names. Whether it still shows is asked of the
+    law that it names, or whose first clause it names: other laws may see it or not.
+    """
     marked = list(results)
     for limit in adapter.known_limits:
-        if limit.operator != operator:
-            continue
-        about = [
-            i
-            for i, result in enumerate(marked)
-            if limit.law_or_clause == result.law or limit.law_or_clause in result.clauses
-        ]
-        broken = [i for i in about if marked[i].status in ("violated", "known")]
-        for i in broken:
-            marked[i] = marked[i].known(limit)
-        holding = [i for i in about if marked[i].status == "holds"]
-        if not broken and holding:
-            marked[holding[0]] = marked[holding[0]].outgrown(limit)
+        for i, result in enumerate(marked):
+            if limit.operator != operator:
+                continue
+            named = limit.law_or_clause in (result.law, result.clauses[0])
+            if result.status == "violated" and (named or limit.law_or_clause in result.clauses):
+                marked[i] = result.known(limit)
+            elif result.status == "holds" and named and result.law != SMOKE:
+                marked[i] = result.outgrown(limit)
     return marked
 
 

@@ -52,6 +52,12 @@ class Subject:
         """The operator that is implemented."""
         return self.implementation.operator
 
+    @property
+    def forward(self) -> Implementation | None:
+        """The forward pass of the same adapter; None where it has none, or where this is no gradient."""
+        name = self.operator.forward
+        return self.implementation.siblings.get(name) if name != self.operator.name else None
+
     @functools.cached_property
     def space(self) -> Space:
         """The geometries that are claimed."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from convform.adapters import Adapter
+import numpy as np
+
+from convform.adapters import Adapter, Implementation, Layout, ShapeMismatch
+from convform.conformance.case import Case
 from convform.reference.misreading import Evaluate
 from convform.spec.operators import Operator
 
@@ -47,3 +51,39 @@ def adapter_of(name: str, evaluate: Evaluate, operators: Sequence[Operator]) -> 
         claims["dtypes"] = dtypes if operator.family.startswith("avg_pool") else (*dtypes, "int64")
         adapter.implements(operator.name, **claims)(wrapper(operator, evaluate))
     return adapter
+
+
+def twin_of(implementation: Implementation, evaluate: Evaluate, case: Case) -> Implementation:
+    """Describe a subject with the layouts and claims of another, whose mathematics is `evaluate`.
+
+    It is good for one case: evaluations take canonical parameters, which are those of the case.
+    """
+    operator, layouts = implementation.operator, implementation.layouts
+
+    def mimic(**native: Any) -> Any:
+        inputs = {**case.inputs}
+        for name in case.inputs:
+            if name in native:
+                inputs[name] = _canonical(
+                    layouts[name], operator.inputs[name], case.inputs[name], native[name]
+                )
+        outputs = {
+            name: layouts[name].to_native(array)
+            if array.ndim == len(operator.outputs[name].split())
+            else array
+            for name, array in evaluate(operator.name, inputs, case.parameters).items()
+        }
+        if "indices" in outputs:
+            claimed = implementation.claims.indices
+            return (outputs["y"], outputs["indices"]) if claimed else outputs["y"]
+        return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    return replace(implementation, function=mimic)
+
+
+def _canonical(layout: Layout, axes: str, array: np.ndarray, native: np.ndarray) -> np.ndarray:
+    """View a native array with named axes; one of the wrong rank stays as it is."""
+    try:
+        return layout.from_native(native, dict(zip(axes.split(), array.shape, strict=True)))
+    except ShapeMismatch:
+        return native

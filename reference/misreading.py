@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from convform.reference import checks
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
-from convform.reference.steps import STANDARD, Steps, evaluate_steps
+from convform.reference.steps import STANDARD, Positions, Steps, evaluate_steps, plane, real
+from convform.reference.window import Size
 
 Inputs = Mapping[str, Any]
 Parameters = Mapping[str, Any]
@@ -206,3 +210,23 @@ def changing_outputs(change: Callable[[Outputs, Inputs, Parameters], Mapping[str
         return twisted
 
     return twist
+
+
+# --- common changes of a step ----------------------------------------------------------------------------
+
+
+def assigned(cols: Array, positions: Positions, size: Size, *, windows_first: bool) -> Array:
+    """Put columns "n c kh kw oh ow" where they belong, like `add`, but keep the last value of each element.
+
+    With `windows_first` the loop goes over the windows and writes all taps of one at once, so that the last
+    window wins; without it, over the taps, and the last tap wins.
+    """
+    rank = len(size)
+    x = np.zeros((*cols.shape[:2], *size), checks.accumulator(cols.dtype)).reshape(*cols.shape[:2], -1)
+    inside, place = real(positions, size), plane(positions, size)
+    if windows_first:
+        order = (*range(rank, 2 * rank), *range(rank))
+        inside, place = inside.transpose(order), place.transpose(order)
+        cols = cols.transpose(0, 1, *(2 + axis for axis in order))
+    x[:, :, place[inside]] = cols[:, :, inside]
+    return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)

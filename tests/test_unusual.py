@@ -63,7 +63,7 @@ def by_einsum():
 @unusual
 def by_fourier():
     """A product of spectra: not exact even on integers, and declared so."""
-    adapter = Adapter("fourier", arithmetic="transform") if False else Adapter("fourier")
+    adapter = Adapter("fourier")
 
     @adapter.implements("conv2d", arithmetic="transform")
     def conv(x, w, stride, padding, b=None):
@@ -189,9 +189,9 @@ def any_rank():
         y = 0
         for tap, part in padded_slices(x, w.shape[2:], stride, padding, dilation):
             n, c, *size = part.shape
-            blocks = part.reshape(n, groups, c // groups, -1)
-            weights = w[(..., *tap)].reshape(groups, -1, c // groups)
-            y = y + (weights @ blocks).reshape(n, -1, *size)
+            blocks = part.reshape(n, groups, c // groups, math.prod(size))
+            weights = w[(..., *tap)].reshape(groups, len(w) // groups, c // groups)
+            y = y + (weights @ blocks).reshape(n, len(w), *size)
         return y if b is None else y + b.reshape(-1, *[1] * (x.ndim - 2))
 
     for rank in (1, 2, 3):
@@ -298,17 +298,18 @@ def sorted_windows():
     """The maximum is the last of the sorted taps, and the index is found afterwards."""
     adapter = Adapter("sorted")
 
+    def flat_windows(x, kernel, stride, padding, fill):
+        windows = windows_of(x, kernel, stride or kernel, padding, fill)
+        return windows.reshape(*windows.shape[:4], math.prod(kernel))
+
     @adapter.implements("max_pool2d", indices=True, max_padding="half-kernel")
     def pool(x, kernel, stride, padding):
-        stride = stride or kernel
-        windows = windows_of(x, kernel, stride, padding, -np.inf).reshape(
-            *_size(x, kernel, stride, padding), -1
-        )
+        windows = flat_windows(x, kernel, stride, padding, -np.inf)
         plane = np.arange(x.shape[2] * x.shape[3]).reshape(1, 1, *x.shape[2:])
-        places = windows_of(plane, kernel, stride, padding, -1).reshape(*windows.shape[2:])
+        places = np.broadcast_to(flat_windows(plane, kernel, stride, padding, -1), windows.shape)
         y = np.sort(windows, axis=-1)[..., -1]
         first = np.argmax((windows == y[..., None]) & (places >= 0), axis=-1)
-        indices = np.take_along_axis(np.broadcast_to(places, windows.shape), first[..., None], -1)[..., 0]
+        indices = np.take_along_axis(places, first[..., None], -1)[..., 0]
         return y, indices.astype(np.int16)
 
     @adapter.implements("max_pool2d.backward", max_padding="half-kernel")
@@ -322,27 +323,24 @@ def sorted_windows():
     return adapter
 
 
-def _size(x, kernel, stride, padding):
-    return windows_of(x, kernel, stride, padding).shape[:4]
-
-
 @unusual
 def averages_by_fractions():
     """Exact rational arithmetic, rounded at the very end; window by window, ceil rounding and all."""
     adapter = Adapter("fractions")
 
+    def spans(size, k, s, p, ceil_mode):
+        """Real taps, and taps that are no overhang, of every window along one axis."""
+        count = Fraction(size + 2 * p - k, s)
+        starts = [i * s - p for i in range((math.ceil(count) if ceil_mode else math.floor(count)) + 1)]
+        starts = [start for start in starts if start < size] if ceil_mode else starts
+        return [(range(max(a, 0), min(a + k, size)), range(a, min(a + k, size + p))) for a in starts]
+
     @adapter.implements("avg_pool2d")
     def pool(x, kernel, stride, padding, ceil_mode, count_include_pad):
-        stride = stride or kernel
-        axes = []
-        for size, k, s, p in zip(x.shape[2:], kernel, stride, padding, strict=True):
-            starts = range(-p, size + p - k + 1, s)
-            if ceil_mode and (size + 2 * p - k) % s and starts.stop > -p:
-                starts = [*starts, -p + len(starts) * s]
-                starts = [start for start in starts if start < size]
-            axes.append(
-                [(range(max(a, 0), min(a + k, size)), range(a, min(a + k, size + p))) for a in starts]
-            )
+        axes = [
+            spans(size, k, s, p, ceil_mode)
+            for size, k, s, p in zip(x.shape[2:], kernel, stride or kernel, padding, strict=True)
+        ]
         y = np.empty((*x.shape[:2], *map(len, axes)), x.dtype)
         for n, c, row, column in np.ndindex(y.shape):
             (rows, all_rows), (columns, all_columns) = axes[0][row], axes[1][column]
@@ -404,7 +402,7 @@ def summed_backwards_and_compensated():
     @adapter.implements("conv2d")
     def conv(x, w, stride, padding, b=None):
         windows = windows_of(x, w.shape[2:], stride, padding)
-        total = correction = 0
+        total = correction = np.zeros((len(x), len(w), *windows.shape[2:4]), x.dtype)
         for c, i, j in reversed(list(np.ndindex(w.shape[1:]))):
             term = windows[:, c, None, :, :, i, j] * w[:, c, i, j, None, None] - correction
             new = total + term
