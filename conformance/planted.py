@@ -54,20 +54,22 @@ def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
         output="n oh ow o" if operator.family.startswith("conv") else "n oh ow c",
     )
 
-    def back(name: str, array: np.ndarray, sizes: dict[str, int]) -> np.ndarray:
+    def back(name: str, array: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
         axes = {**operator.inputs, **operator.outputs}[name]
-        names = [axis for axis in axes.split() if axis in _LAYOUTS[axes].replace("(", "").replace(")", "")]
-        known = {axis: sizes[axis] for axis in names if axis in sizes and "(" in _LAYOUTS[axes]}
-        return rearrange(array, f"{_LAYOUTS[axes]} -> {axes}", **known)
+        if name == "cols":
+            # n oh ow kh kw c, by hand: reading merged axes of an empty batch is more than einops does.
+            if array.ndim != 2:
+                raise ValueError(f"columns of shape {array.shape}")
+            return array.reshape(sizes).transpose(0, 5, 3, 4, 1, 2)
+        return rearrange(array, f"{_LAYOUTS[axes]} -> {axes}")
 
     def run(arrays: dict[str, Any], parameters: dict[str, Any]) -> Any:
-        sizes: dict[str, int] = {}
+        sizes: tuple[int, ...] = ()
         if "cols" in arrays:
             n, h, w, c = parameters["input_size"]
             parameters = {**parameters, "input_size": (n, c, h, w)}
-            kh, kw = parameters["kernel"]
-            sizes = {"n": n, "c": c, "kh": kh, "kw": kw}
-            sizes["oh"] = _windows(h, 0, parameters)
+            sizes = (n, *(_windows(size, axis, parameters) for axis, size in enumerate((h, w))))
+            sizes = (*sizes, *parameters["kernel"], c)
         inputs = {name: back(name, array, sizes) for name, array in arrays.items() if array is not None}
         outputs = evaluate(operator.name, inputs, parameters)
         native = {}
