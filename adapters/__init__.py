@@ -12,6 +12,7 @@ from convform.adapters.errors import (
     Unavailable,
 )
 from convform.adapters.find import Installed, find, installed, load
+from convform.adapters.layers import Layer
 from convform.adapters.layout import Layout
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Implementation",
     "Installed",
     "KnownLimit",
+    "Layer",
     "Layout",
     "NotFound",
     "ReturnedWrong",

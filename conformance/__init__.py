@@ -8,8 +8,27 @@
 
 from __future__ import annotations
 
-from convform.conformance.report import LawResult, OperatorReport, Report
-from convform.conformance.runner import check
-from convform.conformance.violation import Violation
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convform.conformance.report import LawResult, OperatorReport, Report
+    from convform.conformance.runner import check
+    from convform.conformance.violation import Violation
 
 __all__ = ["LawResult", "OperatorReport", "Report", "Violation", "check"]
+
+_HOMES = {
+    "LawResult": "report",
+    "OperatorReport": "report",
+    "Report": "report",
+    "Violation": "violation",
+    "check": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: pytest loads this package, with its plugin, into every run of an environment."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

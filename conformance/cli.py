@@ -200,9 +200,16 @@ def _progress():  # type: ignore[no-untyped-def]
 @click.option("--only", "names", multiple=True, metavar="MISREADING", help="Run only this one (repeatable).")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds.")
 @click.option("--summary", is_flag=True, help="Print the summary alone, as Markdown.")
-def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool) -> None:
+@click.option(
+    "--readme",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the summary into FILE, between its two marks.",
+)
+def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool, readme: Path | None) -> None:
     """Run every misreading of the catalogue as a subject, and say which law catches it."""
     from convform.conformance import kill_matrix as matrix
+    from convform.conformance.readme import write
     from convform.reference.catalogue import MISREADINGS
 
     unknown = [name for name in names if name not in MISREADINGS]
@@ -224,7 +231,26 @@ def kill_matrix(names: tuple[str, ...], seeds: int, summary: bool) -> None:
         wide = Console(highlight=False, width=max(out.width, 130))
         wide.print(matrix.rows_table(kills))
     click.echo(matrix.summary_markdown(kills))
+    if readme is not None:
+        write(readme, matrix.summary_markdown(kills))
     sys.exit(1 if matrix.Summary.of(kills).survived else 0)
+
+
+@main.command("planted")
+@click.option("--pairs", type=click.IntRange(0), default=200, show_default=True, help="Number of pairs.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every choice.")
+def planted(pairs: int, seed: int) -> None:
+    """Plant misreadings into a homework, and count how often the diagnosis names the right cause."""
+    from convform.conformance.planted import plant_all, plant_pairs, summary
+
+    with _progress() as progress:
+        for title, plants in (("alone", plant_all(seed=seed)), ("pairs", plant_pairs(pairs, seed))):
+            done = []
+            for plant in plants:
+                done.append(plant)
+                if progress:
+                    progress(plant.operator, " + ".join(plant.planted))
+            click.echo(summary(done, title))
 
 
 @main.command("adapters")

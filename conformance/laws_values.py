@@ -255,12 +255,12 @@ def _ladder() -> Iterable[Law]:
     yield law("values", ("im2col",), ("IM2COL-1", "WINDOW-1"), plain)
     yield law("values", ("col2im",), ("COL2IM-1", "WINDOW-1"), plain)
     yield law("values", ("conv",), ("CONV-1", "WINDOW-1"), plain)
-    for output, cited in (
+    for output, owners in (
         ("dx", ("CONVGRAD-1", "CONV-1")),
         ("dw", ("CONVGRAD-2", "CONV-1")),
         ("db", ("CONVGRAD-3",)),
     ):
-        yield law(output, ("conv.backward",), cited, plain, check_output(output), output=output)
+        yield law(output, ("conv.backward",), owners, plain, check_output(output), output=output)
     tiles = Focus(axis=every(_PLAIN, tiled), channels=single)
     yield law("values", ("max_pool",), ("MAXPOOL-1", "WINDOW-1"), tiles)
     yield law("values", ("max_pool.backward",), ("MAXGRAD-1", "MAXPOOL-1"), tiles)

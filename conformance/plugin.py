@@ -25,3 +25,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="violations above this level are reported as expected failures",
     )
     group.addoption("--convform-seed", type=int, default=0, metavar="N", help="seed of every random choice")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End the run with one sentence where there is nothing to judge; exit codes are those of the command."""
+    targets = session.config.getoption("--adapter")
+    if not targets:
+        return
+    from convform.adapters import AdapterError, Unavailable, find
+    from convform.conformance.runner import selected_operators
+
+    for target in targets:
+        try:
+            for adapter in find(target):
+                selected_operators(adapter, None)
+        except AdapterError as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            pytest.exit(f"convform: {error}{hint}", returncode=3 if isinstance(error, Unavailable) else 2)

@@ -47,7 +47,7 @@ class Observation:
     raised
         Whether it raised.
     mismatch
-        Whether something it returned does not have the shape that its layout asks for.
+        Native shape of the first array that is not as its layout asks for; None where all are.
     changed
         Names of the inputs that were modified.
     shared
@@ -56,7 +56,7 @@ class Observation:
 
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     raised: bool = False
-    mismatch: bool = False
+    mismatch: tuple[int, ...] | None = None
     changed: frozenset[str] = frozenset()
     shared: bool = False
 
@@ -166,7 +166,7 @@ def observe(subject: Subject, case: Case, evaluate: Evaluate | None = None) -> O
     except (SubjectRaised, AdapterError):
         return Observation(raised=True)
     if answer.mismatch is not None:
-        return Observation(mismatch=True)
+        return Observation(mismatch=answer.mismatch.shape)
     outputs = answer.outputs
     if case.refused is not None:
         outputs = _raw_outputs(answer)
@@ -205,7 +205,7 @@ def same(record: Record, case: Case, seen: Observation, other: Observation) -> b
         return False
     if record.memory:
         return seen.changed == other.changed and seen.shared == other.shared
-    if case.refused is not None or seen.raised or seen.mismatch:
+    if case.refused is not None or seen.raised or seen.mismatch is not None:
         # What comes back from a call that should have raised has no agreed form: only that it came.
         return True
     if record.coarse:
@@ -222,7 +222,7 @@ def is_right(record: Record, case: Case, seen: Observation) -> bool:
     """Whether an observation is what the standard asks for."""
     if case.refused is not None:
         return seen.raised
-    if seen.raised or seen.mismatch:
+    if seen.raised or seen.mismatch is not None:
         return False
     if record.memory:
         return not seen.changed and not seen.shared

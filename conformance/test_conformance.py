@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from convform.adapters import Adapter, AdapterError, Unavailable, find
+from convform.adapters import Adapter, find
 from convform.conformance.law import PROFILES
 from convform.conformance.laws import laws_of
 from convform.conformance.report import LawResult
@@ -36,12 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
-    try:
-        adapters = find(target)
-    except Unavailable as error:
-        pytest.exit(f"convform: unavailable: {error}; {error.hint}", returncode=3)
-    except AdapterError as error:
-        pytest.exit(f"convform: {error}; {error.hint}", returncode=2)
+    # Targets that cannot be found have ended the run before this, in the plugin.
+    adapters = find(target)
     for adapter in adapters:
         # Reproducers load the adapter by what is here called its target.
         own = target if len(adapters) == 1 else f"{target}:{adapter.name}"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
 from convform.reference.misread_convolution import weights_read_in_order
 from convform.reference.misread_window import first_only, placing, windowed
 from convform.reference.misreading import (
     CallTwist,
     Evaluate,
     Inputs,
-    Outputs,
     Parameters,
     assigned,
     call_twist,
@@ -404,8 +404,9 @@ def cropping(crop: Crop) -> CallTwist:
             padded = [each + low + high for each, (low, high) in zip(size, pads, strict=True)]
             larger = {"input_size": (n, c, *padded), "padding": ((0, 0),) * len(pads)}
             x = evaluate(operator, inputs, {**parameters, **larger})["x"]
-            kept = zip(padded, pads, parameters["kernel"], strict=True)
-            return {"x": x[(..., *(crop(each, low, high, k) for each, (low, high), k in kept))]}
+            axes = zip(padded, pads, parameters["kernel"], strict=True)
+            kept = [crop(each, low, high, k) for each, (low, high), k in axes]
+            return {"x": x[(slice(None), slice(None), *kept)]}
 
         return twisted
 

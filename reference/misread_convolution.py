@@ -549,7 +549,8 @@ def _(steps: Steps) -> Steps:
             return steps.add(cols, positions, size)
         dx = np.zeros((*cols.shape[:2], int(np.prod(size))), np.float16)
         inside = real(positions, size)
-        np.add.at(dx, (slice(None), slice(None), plane(positions, size)[inside]), cols[:, :, inside])
+        index: Any = (slice(None), slice(None), plane(positions, size)[inside])
+        np.add.at(dx, index, cols[:, :, inside])
         return dx.reshape(*cols.shape[:2], *size)
 
     return replace(steps, multiply=multiply, add=add)

@@ -712,7 +712,7 @@ steps_twist(
 @steps_twist(
     "multiplied by the reciprocal",
     "AVGPOOL-1",
-    (AVG, AVG_GRADIENT),
+    (AVG,),
     says="when the sum is multiplied by 1/D instead of divided by D",
     look="Both are within the bound on rounding; sum / D has one rounding less.",
     within_rounding=True,

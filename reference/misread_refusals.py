@@ -14,7 +14,7 @@ import numpy as np
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreading import CallTwist, Evaluate, Inputs, Parameters, call_twist
-from convform.reference.window import Size
+from convform.reference.window import Size, Window
 from convform.spec.operators import FAMILIES, OPERATORS
 
 CONV = ("conv", "conv.backward")
@@ -216,8 +216,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
 
 def _output_size(size: Size, kernel: Size, parameters: Parameters) -> Size:
     """Number of windows along each axis, for parameters that are right."""
-    from convform.reference.window import Window
-
     window = Window.of(
         kernel,
         parameters["stride"],

