@@ -15,16 +15,17 @@ wrappers never transpose.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from convform.adapters.errors import AdapterError, ReturnedWrong, closest, described
+from convform.adapters.errors import AdapterError, NoAnswer, ReturnedWrong, closest, described
 from convform.adapters.layout import Array, Layout
 from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
 
@@ -34,7 +35,7 @@ CLAIM_VALUES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "stride": ("pair", "scalar"),
         "dilation": ("pair", "scalar"),
-        "padding": ("pair", "scalar", "low-high"),
+        "padding": ("pair", "scalar", "low-high", "string"),
         "kernel": ("any", "square"),
         "max_padding": ("any", "below-kernel", "half-kernel"),
         "arithmetic": ("sum", "transform"),
@@ -56,7 +57,9 @@ class Claims:
         ``"pair"``: one integer for each axis; ``"scalar"``: one integer for all axes.
     padding
         ``"pair"``: one integer for each axis, the same before and after; ``"scalar"``: one integer;
-        ``"low-high"``: ``(low, high)`` for each axis.
+        ``"low-high"``: ``(low, high)`` for each axis; ``"string"``: ``"same"`` (WINDOW-8) or ``"valid"``.
+    default_stride
+        Whether the stride of a pooling operator may be None (POOL-1), where the wrapper takes one.
     kernel
         ``"any"``: one integer for each axis; ``"square"``: the same along every axis, passed as one.
     dtypes
@@ -80,6 +83,7 @@ class Claims:
     kernel: str = "any"
     dtypes: tuple[str, ...] = ("float64", "float32")
     indices: bool = False
+    default_stride: bool = True
     max_padding: str = "any"
     arithmetic: str = "sum"
     bias_optional: bool = True
@@ -209,6 +213,8 @@ class Implementation:
             return value
         rank = self.operator.rank
         form = getattr(self.claims, name)
+        if form == "string":
+            return _padding_word(value)
         entries = [value] * rank if isinstance(value, int | np.integer) else list(value)
         if kind == "low-high":
             pairs = [(entry, entry) if isinstance(entry, int | np.integer) else entry for entry in entries]
@@ -249,10 +255,19 @@ class Implementation:
         """
         return {
             name: self.layouts[name].from_native(array, sizes, name=name)
-            for name, array in self._outputs_by_name(returned).items()
+            for name, array in self.named_outputs(returned).items()
         }
 
-    def _outputs_by_name(self, returned: Any) -> dict[str, Array]:
+    def named_outputs(self, returned: Any) -> dict[str, Array]:
+        """Find the outputs in what the wrapper returned, as native arrays by name.
+
+        Raises
+        ------
+        ReturnedWrong
+            If this is no answer at all: None, a string, too many arrays, an unknown name.
+        """
+        if isinstance(returned, NoAnswer):
+            raise ReturnedWrong(returned.message, returned.hint)
         expected = self._expected_outputs()
         if returned is None:
             raise self._wrong("None", "does the wrapper end with 'return'?")
@@ -314,6 +329,15 @@ class Implementation:
         if hasattr(value, "__array__"):
             return "convert it in the wrapper: np.asarray(...)"
         return "return a NumPy array"
+
+
+def _padding_word(value: Any) -> str:
+    """Write padding as a word: what is no word already can only be "valid"."""
+    if isinstance(value, str):
+        return value
+    if np.any(np.asarray(value)):
+        raise ValueError(f"padding={value!r}: neither 'same' nor 'valid', and nothing else is claimed")
+    return "valid"
 
 
 # The layout argument that each array follows.
@@ -387,6 +411,8 @@ class Adapter:
         implementation cannot run here.
     install
         What to type to install it.
+    isolated
+        Whether to judge it in a process of its own, which it may crash or hang.
 
     Raises
     ------
@@ -415,6 +441,7 @@ class Adapter:
         version: str | None = None,
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
+        isolated: bool = False,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise AdapterError(
@@ -424,6 +451,8 @@ class Adapter:
         self.version = version
         self.available = available
         self.install = install
+        self.isolated = isolated
+        self.origin: str | None = None  # what `find` found it by: another process finds it there, too
         self.dtypes = _dtypes(name, dtypes)
         self.known_limits: list[KnownLimit] = []
         self._implementations: dict[str, Implementation] = {}
@@ -479,8 +508,8 @@ class Adapter:
         dtypes
             Dtypes of this operator where they differ from the adapter's.
         **claims
-            ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``max_padding``,
-            ``arithmetic``, as in `Claims`; and dialects, which the implementation is then judged by:
+            ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``default_stride``,
+            ``max_padding``, ``arithmetic``, as in `Claims`; and dialects, which the implementation is then judged by:
             ``ties="split"``, ``maxpad="zero"``, ``kernel="mirrored"`` or ``kernel="square mirrored"``, ….
             ``convform.spec.operators.DIALECTS`` lists them; ``dtypes`` may hold ``"promote"``.
 
@@ -516,6 +545,18 @@ class Adapter:
             return function
 
         return register
+
+    def with_functions(self, functions: Mapping[str, Callable[..., Any]]) -> Adapter:
+        """Return the same description with other functions to call, by operator."""
+        other = copy.copy(self)
+        other._implementations = {}
+        for name, implementation in self._implementations.items():
+            other._implementations[name] = replace(
+                implementation,
+                function=functions.get(name, implementation.function),
+                siblings=MappingProxyType(other._implementations),
+            )
+        return other
 
     def known_limit(self, operator: str, law_or_clause: str, *, reason: str, link: str) -> None:
         """Declare a law or clause that the implementation is known to break, and why.
@@ -653,17 +694,17 @@ def _output_names(operator: Operator) -> dict[str, str]:
 
 def _check_claims(where: str, operator: Operator, claims: Mapping[str, Any]) -> dict[str, Any]:
     """Check that every claim and its value exist and mean something for the operator."""
-    known = (*CLAIM_VALUES, "indices")
+    known = (*CLAIM_VALUES, "indices", "default_stride")
     for name, value in claims.items():
         if name not in known:
             raise AdapterError(
                 f"{where}: there is no claim {name!r}; claims are {', '.join(known)}, dtypes",
                 closest(name, known),
             )
-        if name == "indices":
+        if name in ("indices", "default_stride"):
             if not isinstance(value, bool):
-                raise AdapterError(f"{where}: indices={value!r}, expected True or False")
-            if value and operator.family != "max_pool":
+                raise AdapterError(f"{where}: {name}={value!r}, expected True or False")
+            if name == "indices" and value and operator.family != "max_pool":
                 raise AdapterError(f"{where}: indices=True, but only max pooling returns indices")
         elif value not in CLAIM_VALUES[name]:
             options = ", ".join(map(repr, CLAIM_VALUES[name]))
@@ -679,7 +720,7 @@ def _check_claims_are_taken(
 ) -> None:
     """Refuse a claim about a parameter that the wrapper does not take: it is a slip."""
     for name in claims:
-        parameter = "padding" if name == "max_padding" else name
+        parameter = {"max_padding": "padding", "default_stride": "stride"}.get(name, name)
         if name == "kernel" and "w" in takes:
             continue  # the kernel of a convolution is in its weights
         if parameter in PARAMETERS and parameter not in takes:

@@ -13,6 +13,7 @@ a layout, claim, operator or wrapper signature is off   `AdapterError`         a
 the wrapper returns what is no answer (None, a string)  `ReturnedWrong`        adapter
 the wrapper returns an array of another shape           `ShapeMismatch`        subject
 the wrapper raises                                      its own, untouched     subject
+its process ends, hangs or does not keep the protocol   `SubjectDied`          subject
 ======================================================  =====================  ========
 
 The first five are errors of the description and derive from `AdapterError`: the subject has not been
@@ -56,6 +57,13 @@ class Unavailable(AdapterError):
 
 class ReturnedWrong(AdapterError):
     """A wrapper returned something that is no answer: None, a string, too many arrays, an unknown name."""
+
+
+class NoAnswer:
+    """Stands for a returned value that is no answer (None, a string) and stayed in another process."""
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        self.message, self.hint = message, hint
 
 
 class ShapeMismatch(ValueError):

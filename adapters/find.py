@@ -6,6 +6,7 @@ target                        what it finds
 ``torch``                     the adapter installed under that name (group ``convform.adapters``)
 ``hw.py``                     every adapter in the file
 ``hw.py:name``                the one of that variable name or adapter name
+``hw.ipynb``                  the same for a notebook, whose definitions are run (`notebook`)
 ``package.module``            every adapter in the module
 ``package.module:name``       the one of that name; ``torch:cuda`` looks beside an installed one
 ============================  ===============================================================
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from convform.adapters import notebook
 from convform.adapters.adapter import Adapter
 from convform.adapters.errors import AdapterError, BrokenFile, NotFound, Unavailable, closest, described
 
@@ -76,7 +78,7 @@ def find(target: str) -> list[Adapter]:
     # An installed name comes before a file or folder of that name: `torch` is the backend, wherever one is.
     if place in entries:
         if name is None:
-            return [_load_entry_point(entries[place])]
+            return [_at(place, _load_entry_point(entries[place]))]
         module, shown = _import_module(entries[place].module), f"the module of {place!r}"
     elif _looks_like_a_path(place):
         module, shown = _import_file(Path(place)), place
@@ -87,8 +89,10 @@ def find(target: str) -> list[Adapter]:
     adapters = _adapters_in(module)
     if not adapters:
         raise AdapterError(f"there is no adapter in {shown}", 'hw = Adapter("my-homework") makes one')
+    for variable, adapter in adapters.items():
+        _at(f"{place}:{variable}", adapter)
     if name is not None:
-        return [_select(adapters, name, shown, module)]
+        return [_at(f"{place}:{name}", _select(adapters, name, shown, module))]
     names = [adapter.name for adapter in adapters.values()]
     for adapter_name in names:
         if names.count(adapter_name) > 1:
@@ -97,6 +101,12 @@ def find(target: str) -> list[Adapter]:
                 f"give each a name of its own, or name one by its variable: {place}:{next(iter(adapters))}",
             )
     return list(adapters.values())
+
+
+def _at(target: str, adapter: Adapter) -> Adapter:
+    """Note where an adapter was found."""
+    adapter.origin = target
+    return adapter
 
 
 def load(target: str) -> Adapter:
@@ -130,7 +140,7 @@ def installed() -> list[Installed]:
 def _split(target: str) -> tuple[str, str | None]:
     """Split ``place:name``; a colon inside a path (a drive letter) does not count."""
     place, colon, name = target.rpartition(":")
-    if not colon or "/" in name or "\\" in name or name.endswith(".py") or not place:
+    if not colon or "/" in name or "\\" in name or name.endswith((".py", ".ipynb")) or not place:
         return target, None
     if not name:
         raise NotFound(f"{target!r} ends with a colon, expected a name after it", place)
@@ -138,7 +148,7 @@ def _split(target: str) -> tuple[str, str | None]:
 
 
 def _looks_like_a_path(place: str) -> bool:
-    return place.endswith(".py") or "/" in place or "\\" in place or Path(place).exists()
+    return place.endswith((".py", ".ipynb")) or "/" in place or "\\" in place or Path(place).exists()
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
@@ -211,6 +221,16 @@ def _import_module(name: str, shown: str | None = None) -> ModuleType:
 _from_last_file: dict[str, ModuleType] = {}
 
 
+def split_target(target: str) -> tuple[str, str | None]:
+    """Split ``place:name`` as `find` does; the name is None where there is none."""
+    return _split(target)
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a homework file, which need not hold an adapter; errors are those of `find`."""
+    return _import_file(path)
+
+
 def _import_file(path: Path) -> ModuleType:
     """Import a file under its stem, afresh each time, with its folder first on the import path."""
     if path.is_dir():
@@ -223,17 +243,21 @@ def _import_file(path: Path) -> ModuleType:
         raise NotFound(
             f"there is no file {path}", closest(path.name, (file.name for file in folder.glob("*.py")))
         )
-    if path.suffix != ".py":
+    if path.suffix not in (".py", ".ipynb"):
         raise NotFound(f"{path} is no .py file", "an adapter is a Python file, such as hw.py")
 
     full = path.resolve()
     module = ModuleType(path.stem)
     module.__file__ = str(full)
+    cells = notebook.code_of(path) if path.suffix == ".ipynb" else None
     try:
         # Compiled here and not by the import system, whose cache of bytecode can be a second too old.
-        code = compile(full.read_bytes(), str(full), "exec", dont_inherit=True)
+        codes = cells
+        if codes is None:
+            codes = [compile(full.read_bytes(), str(full), "exec", dont_inherit=True)]
         with _homework_imports(full.parent, module):
-            exec(code, vars(module))
+            for code in codes:
+                exec(code, vars(module))
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
     except (Exception, SystemExit) as error:
@@ -298,7 +322,8 @@ def _where(shown: str, error: BaseException, path: Path | None) -> str:
     if path is not None:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if Path(frame.filename).parent == path.parent:
-                return f"{_short(frame.filename, shown, path)}:{frame.lineno}"
+                in_cell = path.suffix == ".ipynb" and Path(frame.filename) != path
+                return f"{_short(frame.filename, shown, path)}{', line ' if in_cell else ':'}{frame.lineno}"
     return shown
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from convform.adapters import Claims
 from convform.conformance import contents
 from convform.conformance.geometry import Geometry
 from convform.reference.window import Window
@@ -99,6 +100,24 @@ def axis_sizes(operator: Operator, inputs: Arrays, parameters: Mapping[str, obje
     output = window.output_size([sizes[axis] for axis in spatial])
     sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
     return sizes
+
+
+def parameters_as_said(case: Case, claims: Claims) -> Mapping[str, object]:
+    """Parameters of a case with the padding in words where words are claimed (WINDOW-8)."""
+    if claims.padding != "string" or "padding" not in case.parameters:
+        return case.parameters
+    try:
+        window, sizes = case.window, case.sizes
+    except ValueError:  # a refused case may have no window at all
+        return {**case.parameters, "padding": "valid"}
+    spatial = [sizes[axis] for axis in spatial_axes(case.operator)]
+    same = Window.same(spatial, window.kernel, window.stride, window.dilation)
+    return {**case.parameters, "padding": "same" if window.padding == same.padding else "valid"}
+
+
+def spatial_axes(operator: Operator) -> list[str]:
+    """Names of the spatial axes of the operator's input."""
+    return operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
 
 
 def parameters_of(operator: Operator, geometry: Geometry) -> dict[str, object]:

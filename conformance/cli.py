@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -19,8 +20,10 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed
-from convform.conformance.report import BROKEN, VIOLATES
+from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed, notebook
+from convform.adapters.process import Limits
+from convform.conformance.guard import Conduct, leave, quiet
+from convform.conformance.report import BROKEN, CONFORMS
 from convform.conformance.subject import first_line
 from convform.conformance.terminal import ReportView, message
 from convform.spec.clauses import UnknownClauseError, clause, clauses, pages
@@ -66,22 +69,6 @@ def _told(traceback: bool) -> Iterator[None]:
         raise _Problem("error", said, hint, WRONG) from None
 
 
-class _Muted(io.TextIOBase):
-    """Swallows what a subject prints, and counts the lines."""
-
-    def __init__(self) -> None:
-        self.lines = 0
-
-    def write(self, text: str) -> int:
-        """Count instead of printing."""
-        self.lines += text.count("\n")
-        return len(text)
-
-    def writable(self) -> bool:
-        """Say that this can be written to."""
-        return True
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="convform")
 def main() -> None:
@@ -123,6 +110,15 @@ def main() -> None:
 @click.option(
     "--all", "everything", is_flag=True, help="Draw every violated law, not only the worst of each operator."
 )
+@click.option(
+    "--isolate", is_flag=True, help="Judge in a process of its own, which the code may crash or hang."
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="With --isolate: how long a call may take (default 10).",
+)
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 def check(
     target: str,
@@ -132,14 +128,20 @@ def check(
     seed: int,
     json_file: Path | None,
     everything: bool,
+    isolate: bool,
+    deadline: float | None,
     traceback: bool,
 ) -> None:
     """Judge TARGET: an installed adapter's name, file.py, or file.py:name."""
     from convform.conformance.runner import check as run
     from convform.conformance.runner import selected_operators
 
+    os.environ.setdefault("MPLBACKEND", "Agg")  # a homework that plots must not open windows
+    before = Conduct()
     with _told(traceback):
-        adapters = find(target)
+        with quiet() as importing:
+            adapters = find(target)
+        _tell_of_import(target, importing)
         chosen = [
             adapter for adapter in adapters if not operators or set(operators) & set(adapter.implementations)
         ]
@@ -153,7 +155,7 @@ def check(
         for adapter in chosen:
             own = [name for name in operators if name in adapter.implementations]
             origin = target if len(adapters) == 1 else f"{target}:{adapter.name}"
-            with _progress() as progress, redirect_stdout(_Muted()) as muted:
+            with _progress() as progress, redirect_stdout(io.StringIO()):
                 report = run(
                     adapter,
                     operators=own or None,
@@ -162,15 +164,26 @@ def check(
                     level=level,
                     origin=origin,
                     progress=progress,
+                    isolated=True if isolate else None,
+                    limits=None if deadline is None else Limits(call_seconds=deadline),
                 )
             reports.append(report)
             out.print(ReportView(report, everything))
-            if muted.lines:
-                out.print(f"{muted.lines} lines that your code printed meanwhile are not shown")
         if json_file is not None:
             _write_json(json_file, [report.dumps() for report in reports])
     verdicts = {report.verdict for report in reports}
-    sys.exit(2 if BROKEN in verdicts else 1 if VIOLATES in verdicts else 0)
+    leave(2 if BROKEN in verdicts else 0 if verdicts <= {CONFORMS} else 1, before)
+
+
+def _tell_of_import(target: str, conduct: Conduct) -> None:
+    """Say what a file did while it was imported, and what of a notebook was not run."""
+    place = Path(target if target.endswith(".ipynb") else target.rpartition(":")[0])
+    if place.suffix == ".ipynb" and (skipped := notebook.left_out(place)):
+        err.print(Text(f"{place}: not run, for it defines nothing that is judged: {skipped}", style="dim"))
+    if conduct.printed.lines:
+        first = first_line(conduct.printed.text)
+        said = f"{target} printed {conduct.printed.lines} lines while it was imported: {first}"
+        err.print(Text(said, style="dim"))
 
 
 def _write_json(file: Path, texts: list[str]) -> None:
@@ -251,6 +264,34 @@ def planted(pairs: int, seed: int) -> None:
                 if progress:
                     progress(plant.operator, " + ".join(plant.planted))
             click.echo(summary(done, title))
+
+
+@main.command()
+@click.argument("target", metavar="FILE[:FUNCTION]")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the adapter there instead of printing it.",
+)
+@click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
+def infer(target: str, output: Path | None, traceback: bool) -> None:
+    """Look at a homework FILE, call what it holds, and write the adapter for it."""
+    from convform.conformance.infer import infer_target
+
+    with _told(traceback):
+        with redirect_stdout(io.StringIO()):
+            found = infer_target(target, output)
+        if output is None:
+            click.echo(found.source, nl=False)
+            return
+        try:
+            output.write_text(found.source, encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(output, error.strerror or str(error)) from None
+        for certainty, text in found.notes:
+            out.print(Text(f"{certainty + ':':<10} {text}"))
+        out.print(f"\nwritten to {output}; now: convform check {output}")
 
 
 @main.command("adapters")

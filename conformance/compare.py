@@ -31,7 +31,7 @@ def answer(subject: Subject, case: Case, *, as_numbers: bool = True) -> Answer:
     try:
         result = call(subject.implementation, case)
     except SubjectRaised as error:
-        raise Violation(case, f"raised {error} on input that the standard accepts") from error.__cause__
+        raise Violation(case, f"raised {error} on input that the standard accepts") from error
     except ReturnedWrong as error:
         raise Violation(case, f"{error} (on other input it returned an answer)") from error
     if result.mismatch is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Axis(NamedTuple):
         return self.n + self.low + self.high - self.extent
 
     @property
+    def is_same(self) -> bool:
+        """Whether the padding is what the word "same" stands for (WINDOW-8)."""
+        return (self.low, self.high) == same_padding(self.n, self.k, self.s, self.d)
+
+    @property
     def complexity(self) -> tuple[int, Axis]:
         """Sort key: how hard the axis is to follow on paper."""
         extra = 2 * (self.k + self.s + self.d - 3 + self.low + self.high) + (self.low != self.high)
@@ -58,6 +64,12 @@ class Axis(NamedTuple):
         # The first tap that is not before the input: it is the window's only candidate if it lies beyond.
         firsts = ((start, max(0, -(start // self.d))) for start in starts)
         return all(j < self.k and start + j * self.d < self.n for start, j in firsts)
+
+
+@functools.cache
+def same_padding(n: int, k: int, s: int, d: int) -> tuple[int, int]:
+    """Padding (low, high) of one axis that keeps the size up to the stride (WINDOW-8)."""
+    return Window.same((n,), (k,), s, d).padding[0]
 
 
 AxisRule = Callable[[Axis], bool]
@@ -160,6 +172,7 @@ class Space:
     paddings: bool
     dilations: bool
     low_high: bool
+    words: bool
     shared: tuple[str, ...]
     max_padding: str
     ceil_modes: tuple[bool, ...]
@@ -181,13 +194,14 @@ class Space:
             strides="stride" in takes,
             paddings="padding" in takes,
             dilations="dilation" in takes,
-            low_high=claims.padding == "low-high",
+            low_high=claims.padding in ("low-high", "string"),
+            words=claims.padding == "string" and "padding" in takes,
             shared=_shared_fields(claims),
             max_padding=claims.max_padding,
             ceil_modes=(False, True) if "ceil_mode" in takes else (False,),
             include_pads=(True, False) if "count_include_pad" in takes else (True,),
             groups="groups" in takes,
-            may_default_stride=operator.is_pooling and "stride" in takes,
+            may_default_stride=operator.is_pooling and "stride" in takes and claims.default_stride,
             biases=_biases(implementation),
             absent=_absent_axes(implementation),
             dtypes=_dtypes(implementation),
@@ -204,6 +218,8 @@ class Space:
         return (
             all(len({getattr(axis, name) for axis in axes}) == 1 for name in shared)
             and (self.low_high or all(axis.low == axis.high for axis in axes))
+            and (not self.words or bool(_words(axes)))
+            and (default_stride is False or self.may_default_stride or not self.strides)
             and all(
                 max(axis.low, axis.high) <= max_padding(self.max_padding, axis.k, axis.low + axis.high)
                 for axis in axes
@@ -258,6 +274,13 @@ def _absent_axes(implementation: Implementation) -> frozenset[str]:
     return absent | {"c"} if "i" in absent else absent
 
 
+def _words(axes: Sequence[Axis]) -> tuple[str, ...]:
+    """The words for a padding that all axes can share: "valid", "same", both or none."""
+    valid = all(axis.low == axis.high == 0 for axis in axes)
+    same = all(axis.is_same for axis in axes)
+    return ("valid",) * valid + ("same",) * same
+
+
 def max_padding(claim: str, kernel: int, reach: int) -> int:
     """Largest padding that a claim allows beside a kernel of that size."""
     return {"any": reach, "below-kernel": kernel - 1, "half-kernel": kernel // 2}[claim]
@@ -293,16 +316,16 @@ def _all_axes(space: Space, reach: Reach, real_windows: bool) -> tuple[Axis, ...
             strides = range(1, max(reach.s, reach.k) + 1)
         limit = max_padding(space.max_padding, k, reach.p)
         for s in strides:
-            for low, high in pads:
-                if max(low, high) > limit:
-                    continue
-                for d in dilations:
-                    axes += [
-                        axis
-                        for n in range(1, reach.n + 1)
-                        if (axis := Axis(n, k, s, low, high, d)).room >= 0
-                        and (not real_windows or (axis.windows_are_real(True) and axis.windows_are_real()))
-                    ]
+            for n, d in itertools.product(range(1, reach.n + 1), dilations):
+                # Words stand for two paddings, one of which depends on everything else.
+                choices = {(0, 0), same_padding(n, k, s, d)} if space.words else pads
+                axes += [
+                    axis
+                    for low, high in choices
+                    if (space.words or max(low, high) <= limit)
+                    and (axis := Axis(n, k, s, low, high, d)).room >= 0
+                    and (not real_windows or (axis.windows_are_real(True) and axis.windows_are_real()))
+                ]
     return tuple(sorted(axes, key=lambda axis: axis.complexity))
 
 
@@ -329,6 +352,8 @@ class Focus:
         Which of the claimed dtypes to use.
     empty_windows
         Whether windows of pooling without any real element may occur.
+    in_numbers
+        Whether it is only about padding given in numbers, not in words.
     """
 
     axis: AxisRule = lambda axis: True
@@ -341,6 +366,7 @@ class Focus:
     bias: bool | None = None
     dtypes: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda names: names
     empty_windows: bool = False
+    in_numbers: bool = False
 
 
 class _Flags(NamedTuple):
@@ -367,22 +393,25 @@ class Tables:
         # shared values → tables of the axes that have them
         self.groups: dict[tuple[int, ...], tuple[Sequence[Axis], ...]] = {}
         for default in {flags.default_stride for flags in self.flags}:
-            self._add_groups(tables, default)
+            for word in ("valid", "same") if space.words else ("",):
+                if not (space.words and focus.in_numbers):
+                    self._add_groups(tables, default, word)
 
-    def _add_groups(self, tables: Sequence[Sequence[Axis]], default: bool) -> None:
+    def _add_groups(self, tables: Sequence[Sequence[Axis]], default: bool, word: str) -> None:
+        """Group axes by what they must share; `word` is the word for their padding, if it has one."""
         by_key: list[dict[tuple[int, ...], list[Axis]]] = []
         for position, table in enumerate(tables):
             grouped: dict[tuple[int, ...], list[Axis]] = {}
             # some_axis holds on the first axis; `geometry` turns the axes so that each gets its turn.
             source = self._leading if position == 0 else table
             for axis in source:
-                if default and axis.s != axis.k:
+                if (default and axis.s != axis.k) or (word and word not in _words((axis,))):
                     continue
                 # With the default stride, axes of a rectangular kernel have different strides.
                 shared = tuple(
                     getattr(axis, name) for name in self.space.shared if not (default and name == "s")
                 )
-                grouped.setdefault((int(default), *shared), []).append(axis)
+                grouped.setdefault((int(default), word == "same", *shared), []).append(axis)
             by_key.append(grouped)
         for key in by_key[0]:
             if all(key in grouped for grouped in by_key):

@@ -23,7 +23,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +58,8 @@ class Remark:
     calls: int = 0
 
     def __str__(self) -> str:
-        who = ", ".join(self.operators) or "a call"
-        often = f" in {self.calls} calls" if self.calls > 1 else ""
+        who = ", ".join(self.operators) or "your code"
+        often = f" · {self.calls} calls" if self.calls > 1 else ""
         return f"{who}: {self.says}{often}"
 
     def to_json(self) -> dict[str, Any]:
@@ -85,6 +85,9 @@ class Printed:
     def to_json(self) -> dict[str, Any]:
         """Write it as plain data."""
         return {"lines": self.lines, "text": self.text}
+
+
+NOTHING = Printed()
 
 
 class _Paper(io.RawIOBase):
@@ -198,6 +201,8 @@ class Guarded:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         sys.stdout, sys.stderr, sys.stdin = self.streams
+        if kind is SystemExit:
+            self.conduct.note("tried to end the program (SystemExit)", self.operator)
         if self.conduct._stdin.was_read:
             self.conduct._stdin.was_read = False
             self.conduct.note("read standard input, which is empty here", self.operator)
@@ -277,22 +282,21 @@ def watching(seed: int = 0) -> Iterator[Conduct]:
     """
     conduct = Conduct()
     token = _current.set(conduct)
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
-    np.random.seed(seed % 2**32)
-    seeded, numpy_seeded = random.getstate(), np.random.get_state()
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    seeded, numpy_seeded = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with ExitStack() as stack:
-            stack.enter_context(_without_input(conduct))
+        with _without_input(conduct):
             yield conduct
     finally:
         _current.reset(token)
         if random.getstate() != seeded:
             conduct.note("drew from Python's global random state, or seeded it (restored)")
-        if not _same_state(np.random.get_state(), numpy_seeded):
+        if not _same_state(np.random.get_state(), numpy_seeded):  # noqa: NPY002
             conduct.note("drew from NumPy's global random state, or seeded it (restored)")
         random.setstate(python)
-        np.random.set_state(numpy)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _same_state(one: Any, other: Any) -> bool:

@@ -29,7 +29,7 @@ FORWARD_METHODS = ("forward", "forward_pass", "fprop", "__call__", "call", "appl
 BACKWARD_METHODS = ("backward", "backward_pass", "bprop", "backprop", "backpropagate", "back", "grad")
 
 # Names that mean something else although they contain an operator's name.
-_OTHERS = re.compile(r"transpose|deconv|depthwise|separable|adaptive|global|unpool|output|shape|size|test|init")
+_OTHERS = re.compile(r"transpose|deconv|depthwise|separable|adaptive|global|unpool|shape|size|test|init")
 
 ROLE_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ ROLE_NAMES: Mapping[str, str] = MappingProxyType(
         "cols": "col cols columns x_col xcol x_cols matrix patches rows col_matrix",
         "input_size": "x_shape input_shape xshape im_shape image_shape img_shape input_size shape in_shape "
         "x_size image_size original_shape insize",
-        "kernel": "kernel kernel_size k ksize ks pool_size size filter_size f kernel_shape filter_shape "
+        "kernel": "kernel kernel_size k ksize kernels_shape ks pool_size size filter_size f kernel_shape filter_shape "
         "window window_size poolsize kern_size pool field pool_shape kernels_size",
         "kernel_h": "kh kernel_h kernel_height filter_h filter_height fh hh k_h pool_h pool_height field_height "
         "window_h ph_size kheight h_k h_filter ky r",
@@ -68,8 +68,9 @@ ROLE_NAMES: Mapping[str, str] = MappingProxyType(
         "cache": "cache ctx context saved memo state",
         "config": "params conv_param pool_param hparameters hparams config cfg options opts settings param conf "
         "hyperparameters hyper",
-        "init": "weight_init bias_init init initializer w_init b_init weight_initializer bias_initializer "
-        "kernel_initializer initialiser weight_initialiser bias_initialiser init_w init_b init_weight init_bias",
+        "init_w": "weight_init init initializer w_init weight_initializer kernel_initializer kernel_init "
+        "initialiser weight_initialiser init_w init_weight init_weights weights_init",
+        "init_b": "bias_init b_init bias_initializer bias_initialiser init_b init_bias",
         "optimizer": "optimizer optimiser opt",
         "rate": "lr learning_rate alpha learn_rate",
         "indices": "indices idx argmax mask max_idx switches",
@@ -107,6 +108,12 @@ class Parameter:
     required: bool
     default: object
     keys: tuple[str, ...] = ()
+
+
+def role_of(name: str) -> str | None:
+    """Return what a name usually stands for, or None."""
+    lower = name.lower().strip("_")
+    return _ROLE_OF.get(lower) or _ROLE_OF.get(lower.replace("_", ""))
 
 
 def words(name: str) -> list[str]:
@@ -164,7 +171,7 @@ def _roles(name: str, default: object, arrays: bool) -> tuple[str, ...]:
     number = isinstance(default, int | tuple) and not isinstance(default, bool)
     if number and lower in ("dy", "dx"):  # dilation along y and x, where they are numbers
         return ("dilation_h",) if lower == "dy" else ("dilation_w",)
-    role = _ROLE_OF.get(lower) or _ROLE_OF.get(lower.replace("_", ""))
+    role = role_of(name)
     if name in ("K", "F") or lower in ("kernel", "filter", "filters", "kernels", "k", "f"):
         both = ("w", "kernel") if arrays or name in ("K", "F") else ("kernel", "w")
         if lower in ("filters", "kernels", "f") and not arrays:
@@ -172,13 +179,14 @@ def _roles(name: str, default: object, arrays: bool) -> tuple[str, ...]:
         return ("kernel",) if number else both
     if lower in ("c", "d", "depth", "channels", "o", "out") and arrays:
         return ("cols",) if lower == "c" else ("dilation",) if lower == "d" else ()
+    if lower in ("h", "w") and arrays and (name.islower() or number):
+        sizes = (f"size_{lower}", f"kernel_{lower}")
+        return ("w", *sizes) if lower == "w" and not number else sizes
     if lower == "n_c" or role is None:
         return () if role is None else (role,)
-    if lower in ("h", "w") and arrays and name.islower() and number:
-        return (f"kernel_{lower}",)
     if role == "input_size":
         return ("input_size",)
-    if role in _ARRAYS and number:
+    if role in _ARRAYS and (number or isinstance(default, bool)):
         return ()
     return (role,)
 

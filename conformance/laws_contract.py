@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from convform.adapters import Implementation, ReturnedWrong
+from convform.adapters.process import share_elsewhere, share_memory
 from convform.conformance.case import Arrays, Case, build
 from convform.conformance.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.geometry import Axis, Channels, Focus, Geometry, tables
@@ -58,7 +59,7 @@ def check_no_shared_memory(subject: Subject, case: Case) -> None:
     result = answer(subject, case)
     outputs = list(returned_arrays(result.returned))
     for name, argument in result.arguments.items():
-        if isinstance(argument, np.ndarray) and any(np.may_share_memory(out, argument) for out in outputs):
+        if isinstance(argument, np.ndarray) and any(share_memory(out, argument) for out in outputs):
             raise Violation(case, f"a returned array shares memory with the argument {name}")
     if _share_memory(itertools.combinations(outputs, 2)):
         raise Violation(case, "two returned arrays share memory")
@@ -69,7 +70,10 @@ def check_no_shared_memory(subject: Subject, case: Case) -> None:
 
 def _share_memory(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> bool:
     """Whether writing to one array of some pair changes the other."""
-    return any((a.flags.writeable or b.flags.writeable) and np.shares_memory(a, b) for a, b in pairs)
+    return any(
+        (a.flags.writeable or b.flags.writeable) and (np.shares_memory(a, b) or share_elsewhere(a, b))
+        for a, b in pairs
+    )
 
 
 def check_no_memory_between_calls(subject: Subject, case: Case) -> None:
@@ -183,9 +187,13 @@ def check_dtype(subject: Subject, case: Case) -> None:
 
 
 def _every_dtype(subject: Subject) -> Iterable[Case]:
+    """Every dtype with every flag: a bias, or a divisor that is counted, may bring a dtype of its own."""
+    space = subject.space
     for geometry in ordinary_geometries(subject):
-        for dtype in subject.space.dtypes:
-            yield build(subject.operator, replace(geometry, dtype=dtype))
+        variants = itertools.product(space.dtypes, space.biases, space.ceil_modes, space.include_pads)
+        for dtype, bias, ceil_mode, include in variants:
+            flags = {"ceil_mode": ceil_mode, "count_include_pad": include}
+            yield build(subject.operator, replace(geometry, dtype=dtype, bias=bias, **flags))
 
 
 def ordinary_geometries(subject: Subject) -> list[Geometry]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convform import reference
-from convform.conformance.case import Case, normal_parameters, shapes
+from convform.conformance.case import Case, normal_parameters, shapes, spatial_axes
 from convform.conformance.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.geometry import Axis, Geometry
 from convform.conformance.law import Law, Listed
@@ -66,7 +66,7 @@ def claimed(subject: Subject, case: Case) -> bool:
         if value != neutral[name]:
             return False
     low, high = zip(*window.padding, strict=True)
-    n = case.operator.rank * (1,)
+    n = [case.sizes[axis] for axis in spatial_axes(case.operator)]
     axes = [
         Axis(*values)
         for values in zip(n, window.kernel, window.stride, low, high, window.dilation, strict=True)

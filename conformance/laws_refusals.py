@@ -123,7 +123,7 @@ def refused_windows(subject: Subject) -> Iterator[Case]:
             yield _with(case, f"stride {wrong}{_along(where)}", stride=stride)
     for where in _somewhere(subject, "d") if takes("dilation") else ():
         yield _with(case, f"dilation 0{_along(where)}", dilation=values(where, 0, window.dilation))
-    for where in _somewhere(subject, "low") if takes("padding") else ():
+    for where in _somewhere(subject, "low") if takes("padding") and not subject.space.words else ():
         padding = values(where, (-1, -1), window.padding)
         for larger in (_cropped_by_padding(case, where), case):
             yield _with(larger, f"padding −1{_along(where)}", padding=padding)

@@ -57,6 +57,11 @@ def uneven(axis: Axis) -> bool:
     return axis.low != axis.high
 
 
+def same_padded(axis: Axis) -> bool:
+    """Hold where the padding is the one that the word "same" stands for."""
+    return axis.is_same
+
+
 def undilated(axis: Axis) -> bool:
     """Hold where neighbouring taps are neighbouring elements."""
     return axis.d == 1
@@ -303,7 +308,7 @@ def _ladder() -> Iterable[Law]:
     yield law("default_stride", POOLS, ("POOL-1",), default, needs=("stride",))
 
     # From here on the stride stays out of the way: one, or for pooling the kernel size as well.
-    padding = Focus(axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped)
+    padding = Focus(axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped, in_numbers=True)
     for family, clauses in (
         ("im2col", ("IM2COL-2", "WINDOW-3")),
         ("col2im", ("COL2IM-2", "WINDOW-3")),
@@ -320,12 +325,14 @@ def _ladder() -> Iterable[Law]:
         ("avg_pool", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
         ("avg_pool.backward", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
     ):
-        focus = replace(pool_padding, contents=(kind,))
+        focus = replace(pool_padding, contents=(kind,), in_numbers=True)
         yield law("padding", (family,), clauses, focus, needs=("padding",))
         yield law(
             "asymmetric_padding", (family,), clauses, replace(focus, some_axis=uneven), needs=("padding",)
         )
-    exclude = replace(pool_padding, count_include_pad=False)
+    same = Focus(axis=every(same_padded, fits), some_axis=uneven, channels=ungrouped, ceil_mode=False)
+    yield law("same_padding", ALL, ("WINDOW-8",), same, needs=("padding",))
+    exclude = replace(pool_padding, in_numbers=False, count_include_pad=False)
     yield law("exclude_padding", AVG, ("AVGPOOL-2",), exclude, needs=("padding", "count_include_pad"))
 
     dilation = Focus(axis=every(unpadded, fits, steps_of_one), some_axis=dilated, channels=ungrouped)
@@ -396,6 +403,19 @@ def _ladder() -> Iterable[Law]:
     yield Law("many_ones", CONV, ("CONV-5",), Listed(_many_ones), check_exact)
     yield Law("large_integers", CONV, ("CONV-5",), Listed(_large_integers), check_exact, lane="equal")
 
+    # Sizes beyond the tables.
+    for family, cited in (
+        ("im2col", ("IM2COL-1",)),
+        ("col2im", ("COL2IM-1",)),
+        ("conv", ("CONV-2",)),
+        ("conv.backward", ("CONVGRAD-1", "CONVGRAD-2", "CONVGRAD-3")),
+        ("max_pool", ("MAXPOOL-1", "MAXPOOL-5")),
+        ("max_pool.backward", ("MAXGRAD-1",)),
+        ("avg_pool", ("AVGPOOL-1",)),
+        ("avg_pool.backward", ("AVGGRAD-1",)),
+    ):
+        yield Law("long_axes", (family,), (*cited, "LAYOUT-1"), Listed(_long_axes), check_exact)
+
     # Special values.
     special = Focus(axis=fits, contents=("special", "infinite"), dtypes=_floats)
     yield law("special_values", ("im2col",), ("IM2COL-3",), special, check_bits)
@@ -418,6 +438,28 @@ def _floats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 LONG = 2304
 """Terms of a long sum: more ones than float16 can count one by one."""
+
+
+def _long_axes(subject: Subject) -> Iterable[Case]:
+    """One long axis at a time: beyond tiles and vector registers, planes beyond what a byte can index."""
+    space = subject.space
+    dtypes = [name for name in space.dtypes if exact_limit(name) >= exact_limit("float16")]
+    if not dtypes:
+        return
+    stride = 1 if space.strides or not space.pooling else 2
+    small, long = Axis(2, 2, stride, 0, 0, 1), Axis(300 // 2 ** (space.rank - 1), 2, stride, 0, 0, 1)
+    cases = [
+        (tuple(long if i == axis else small for i in range(space.rank)), Channels())
+        for axis in range(space.rank)
+    ]
+    many = (Channels(n=37), Channels(c=37), Channels(o=37))
+    cases += [((small,) * space.rank, channels) for channels in many]
+    for axes, channels in cases:
+        if any(getattr(channels, name) > 1 and name in space.absent for name in ("n", "c", "o")):
+            continue
+        if channels.o > 1 and not space.has_out_channels:
+            continue
+        yield build(subject.operator, Geometry(axes, channels, dtypes[0], seed=7, bias=space.biases[0]))
 
 
 def _long_sums(subject: Subject) -> Iterable[Case]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from convform import reference
 from convform.adapters import AdapterError
+from convform.adapters.process import share_memory
 from convform.conformance import oracle
 from convform.conformance.case import Case, build
 from convform.conformance.compare import cells_that_differ
@@ -22,7 +23,7 @@ from convform.conformance.geometry import tables
 from convform.conformance.law import Drawn, Law, Listed, Swept
 from convform.conformance.laws import laws_of
 from convform.conformance.laws_contract import returned_arrays
-from convform.conformance.subject import Answer, Subject, SubjectRaised, call
+from convform.conformance.subject import Answer, Subject, SubjectGone, SubjectRaised, call
 from convform.conformance.twin import twin_of
 from convform.reference.misreading import Evaluate
 
@@ -163,7 +164,7 @@ def observe(subject: Subject, case: Case, evaluate: Evaluate | None = None) -> O
         implementation = twin_of(implementation, evaluate, case)
     try:
         answer = call(implementation, case)
-    except (SubjectRaised, AdapterError):
+    except (SubjectRaised, SubjectGone, AdapterError):
         return Observation(raised=True)
     if answer.mismatch is not None:
         return Observation(mismatch=answer.mismatch.shape)
@@ -193,7 +194,7 @@ def _changed(answer: Answer) -> frozenset[str]:
 def _shared(answer: Answer) -> bool:
     arguments = [value for value in answer.arguments.values() if isinstance(value, np.ndarray)]
     return any(
-        np.may_share_memory(output, argument)
+        share_memory(output, argument)
         for output in returned_arrays(answer.returned)
         for argument in arguments
     )

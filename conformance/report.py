@@ -12,11 +12,16 @@ import numpy as np
 
 from convform.adapters import KnownLimit
 from convform.conformance.findings import Findings
+from convform.conformance.guard import NOTHING, Printed, Remark
 from convform.conformance.violation import Violation
 
 SCHEMA = 1
 
 CONFORMS, VIOLATES, BROKEN = "conforms", "violates", "broken adapter"
+CRASHED, TIMED_OUT = "crashed", "timed out"
+
+VERDICTS = (BROKEN, CRASHED, TIMED_OUT, VIOLATES, CONFORMS)
+"""From the worst to the best."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class LawResult:
             link=limit.link,
         )
 
+    @property
+    def outcome(self) -> str | None:
+        """``"crashed"`` or ``"timed out"`` where the smallest violation is the end of a process."""
+        return None if self.violation is None else self.violation.outcome
+
     def to_json(self) -> dict[str, Any]:
         """Write the result as plain data."""
         data: dict[str, Any] = {
@@ -90,6 +100,8 @@ class LawResult:
         for name in ("reason", "link", "found_after", "false_pass"):
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
+        if self.outcome is not None:
+            data["outcome"] = self.outcome
         if self.findings is not None:
             data["diagnosis"] = [diagnosis.to_json() for diagnosis in self.findings.diagnoses]
             if self.findings.condition is not None:
@@ -116,10 +128,11 @@ class OperatorReport:
         return [law for law in self.laws if law.status == "violated" and level in (law.level, "strict")]
 
     def verdict(self, level: str) -> str:
-        """``"conforms"``, ``"violates"`` or ``"broken adapter"``."""
+        """One of `VERDICTS`: the worst of its laws."""
         if any(law.status == "error" for law in self.laws):
             return BROKEN
-        return VIOLATES if self.violated(level) else CONFORMS
+        found = {law.outcome or VIOLATES for law in self.violated(level)}
+        return next((verdict for verdict in VERDICTS if verdict in found), CONFORMS)
 
     @property
     def cases(self) -> int:
@@ -127,9 +140,25 @@ class OperatorReport:
         return sum(law.cases for law in self.laws)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """Everything that a run found out about one adapter."""
+    """Everything that a run found out about one adapter.
+
+    In a notebook it shows itself as on a terminal; so does ``print(report)``.
+
+    Attributes
+    ----------
+    adapter, version
+        What was judged.
+    seed, profile, level, seconds
+        How it was judged.
+    operators
+        What was found, for each operator.
+    remarks
+        What the subject did besides answering.
+    printed
+        What it printed meanwhile.
+    """
 
     adapter: str
     version: str | None
@@ -138,17 +167,45 @@ class Report:
     level: str
     seconds: float
     operators: tuple[OperatorReport, ...]
+    remarks: tuple[Remark, ...] = ()
+    printed: Printed = NOTHING
+
+    def __rich__(self) -> object:
+        """Return what rich draws."""
+        from convform.conformance.terminal import ReportView  # it draws reports, so it knows this module
+
+        return ReportView(self)
+
+    def __str__(self) -> str:
+        """Draw the report as plain text."""
+        from convform.conformance.terminal import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """Draw the report for a notebook: one block of HTML that needs nothing else."""
+        from convform.conformance.terminal import as_html
+
+        return as_html(self)
+
+    def __repr__(self) -> str:
+        said = []
+        for operator in self.operators:
+            violated = operator.violated(self.level)
+            broken = f" {violated[0].clauses[0]}" if violated else ""
+            said.append(f"{operator.name} {operator.verdict(self.level)}{broken}")
+        return f"<Report {self.adapter} · {self.verdict} · {', '.join(said)} · print(report) draws it>"
 
     @property
     def verdict(self) -> str:
         """The worst verdict of any operator, at the level of the report."""
         verdicts = {operator.verdict(self.level) for operator in self.operators}
-        return next(verdict for verdict in (BROKEN, VIOLATES, CONFORMS) if verdict in verdicts)
+        return next(verdict for verdict in VERDICTS if verdict in verdicts)
 
     @property
     def exit_code(self) -> int:
-        """0 conforms, 1 violates, 2 broken adapter."""
-        return {CONFORMS: 0, VIOLATES: 1, BROKEN: 2}[self.verdict]
+        """0 conforms, 2 broken adapter, 1 anything else."""
+        return {CONFORMS: 0, BROKEN: 2}.get(self.verdict, 1)
 
     @property
     def cases(self) -> int:
@@ -179,6 +236,8 @@ class Report:
                 }
                 for operator in self.operators
             },
+            "remarks": [remark.to_json() for remark in self.remarks],
+            "printed": self.printed.to_json(),
         }
 
     def dumps(self) -> str:
@@ -204,6 +263,7 @@ def _counterexample(violation: Violation) -> dict[str, Any]:
         "refused": case.refused,
         "expected": _arrays(violation.expected),
         "actual": _arrays(violation.actual),
+        "traceback": violation.traceback,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from convform.adapters import Implementation
+from convform.conformance.case import parameters_as_said
 from convform.conformance.subject import arrangement_of
 from convform.conformance.violation import Violation
 
@@ -23,6 +24,10 @@ _ARRANGED = {
 LONGEST = 110
 
 
+class Source(str):
+    """Python that makes the adapter, for one that no file holds."""
+
+
 def reproducer(implementation: Implementation, violation: Violation, origin: str | None) -> str:
     """Write a violation as source to paste into Python.
 
@@ -33,20 +38,25 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
     violation
         What to show.
     origin
-        What `convform.adapters.load` finds the adapter by; None writes a name to fill in.
+        What `convform.adapters.load` finds the adapter by, or the `Source` that makes it; None writes a
+        name to fill in.
     """
     case = violation.case
     name = implementation.operator.name
     function = name.replace(".", "_")
+    said = parameters_as_said(case, implementation.claims)
     arguments = [
         f"    {key}={_literal(value, arrangement_of(key, case))},"
-        for key, value in implementation.native_arguments(case.inputs, case.parameters).items()
+        for key, value in implementation.native_arguments(case.inputs, said).items()
     ]
-    target = repr(origin) if origin else '"your_file.py"'
+    if isinstance(origin, Source):
+        finds = ["from convform.conformance.infer import infer_adapter", f"{function} = {origin}[{name!r}]"]
+    else:
+        target = repr(origin) if origin else '"your_file.py"'
+        finds = ["from convform.adapters import load", f"{function} = load({target})[{name!r}]"]
     lines = [
         "import numpy as np",
-        "from convform.adapters import load",
-        f"{function} = load({target})[{name!r}]",
+        *finds,
         f"print({function}(",
         *arguments,
         "))",

@@ -11,16 +11,21 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
 from convform.adapters import Adapter, AdapterError, Unavailable
+from convform.adapters.process import Limits
 from convform.conformance.case import Case, build, value_range
 from convform.conformance.diagnosis import diagnose
 from convform.conformance.findings import Findings
+from convform.conformance.functions import adapter_of, source_of
 from convform.conformance.geometry import Geometry, tables
+from convform.conformance.guard import watching
+from convform.conformance.isolation import isolated as in_own_process
 from convform.conformance.law import PROFILES, Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws import laws_of
 from convform.conformance.record import kind_of
@@ -28,7 +33,7 @@ from convform.conformance.report import LawResult, OperatorReport, Report
 from convform.conformance.reproducer import reproducer
 from convform.conformance.shrink import shrink_numbers
 from convform.conformance.smoke import SMOKE, smoke
-from convform.conformance.subject import Subject
+from convform.conformance.subject import Subject, SubjectGone
 from convform.conformance.violation import Violation
 from convform.spec.clauses import LEVELS
 
@@ -37,6 +42,12 @@ DEFAULT_SEED = 0
 
 SHRINK_SECONDS = 2.0
 """Time after which a slow subject's counterexample is not made any smaller."""
+
+DEATHS = {"crashed": 12, "timed out": 4}
+"""Ends of the subject's process that the counterexample of one law may cost, by outcome."""
+
+SHRINK_DEATHS_SECONDS = 8.0
+"""The same as `SHRINK_SECONDS` for a process that ends, and takes its time to start again."""
 
 Progress = Callable[[str, str], None]
 """Called with operator and law before each law is run."""
@@ -53,31 +64,48 @@ class _Trial:
     best: Violation | None = None
     first_at: float | None = None
     false_pass: float = 0.0
+    deaths: int = 0
 
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case."""
         self.cases += 1
+        violation: Violation | None = None
         try:
             self.law.check(self.subject, case)
-        except Violation as violation:
+        except Violation as found:
+            violation = found
+        except SubjectGone as gone:
+            violation = Violation.of(gone, case)
+            self.deaths += 1
+        if violation is not None:
             if self.first_at is None:
                 self.first_at = time.perf_counter()
             if self.best is None or _complexity(violation) < _complexity(self.best):
                 self.best = violation
-            return violation
-        return None
+        return violation
+
+    def shrinks_to(self, case: Case) -> Violation | None:
+        """Run the law on a simpler case; only a violation with the same outcome counts."""
+        found = None if self.exhausted else self.attempt(case)
+        return found if found and self.best and found.outcome == self.best.outcome else None
 
     @property
     def exhausted(self) -> bool:
         """Whether shrinking has taken its time."""
         if self.first_at is None:
             return False
-        return not self.shrink or time.perf_counter() - self.first_at > SHRINK_SECONDS
+        seconds = time.perf_counter() - self.first_at
+        if self.best is not None and self.best.outcome is not None:
+            spent = self.deaths >= DEATHS[self.best.outcome] or seconds > SHRINK_DEATHS_SECONDS
+        else:
+            spent = seconds > SHRINK_SECONDS
+        return not self.shrink or spent
 
 
 def _complexity(violation: Violation) -> tuple[object, ...]:
-    geometry = violation.case.geometry
-    return (0,) if geometry is None else (1, *geometry.complexity)
+    """What to show first: the end of a process before a wrong answer, then the smaller case."""
+    geometry, answered = violation.case.geometry, violation.outcome is None
+    return (answered, 0) if geometry is None else (answered, 1, *geometry.complexity)
 
 
 def run_law(
@@ -133,7 +161,7 @@ def run_law(
             law.name, law.level, law.clauses, "holds", cases, seconds, false_pass=trial.false_pass or None
         )
     assert trial.first_at is not None
-    smallest = shrink_numbers(trial.best, lambda case: None if trial.exhausted else trial.attempt(case))
+    smallest = shrink_numbers(trial.best, trial.shrinks_to)
     return LawResult(
         law.name,
         law.level,
@@ -274,8 +302,10 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
     laws = {law.name: law for law in laws_of(subject.operator)}
     known: dict[str, Findings] = {}
     explained = []
+    # Whoever ends the process, or hangs, is not asked the hundreds of questions that a diagnosis takes.
+    dies = any(result.outcome is not None for result in results)
     for result in results:
-        if result.status == "violated" and result.violation is not None:
+        if result.status == "violated" and result.violation is not None and not dies:
             law = laws[result.law]
             kind = kind_of(law)
             if kind not in known:
@@ -288,24 +318,29 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
 def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:
     """Mark violations that the adapter lists; a listed limit that no longer shows becomes a violation.
 
-    A limit covers every law that it names or whose clauses it names. Whether it still shows is asked of the
-    law that it names, or whose first clause it names: other laws may see it or not.
+    A limit covers every law that it names or whose clauses it names. It still shows while any of them is
+    violated; laws that cite the clause in passing may hold all the time, so that it no longer shows is told
+    by the laws that it names, or whose first clause it names.
     """
     marked = list(results)
     for limit in adapter.known_limits:
-        for i, result in enumerate(marked):
-            if limit.operator != operator:
-                continue
-            named = limit.law_or_clause in (result.law, result.clauses[0])
-            if result.status == "violated" and (named or limit.law_or_clause in result.clauses):
-                marked[i] = result.known(limit)
-            elif result.status == "holds" and named and result.law != SMOKE:
-                marked[i] = result.outgrown(limit)
+        if limit.operator != operator:
+            continue
+        covered = [
+            i for i, result in enumerate(results) if limit.law_or_clause in (result.law, *result.clauses)
+        ]
+        shows = [i for i in covered if results[i].status == "violated"]
+        for i in shows:
+            marked[i] = results[i].known(limit)
+        for i in covered if not shows else ():
+            named = limit.law_or_clause in (results[i].law, results[i].clauses[0])
+            if results[i].status == "holds" and named and results[i].law != SMOKE:
+                marked[i] = results[i].outgrown(limit)
     return marked
 
 
 def check(
-    adapter: Adapter,
+    adapter: Adapter | None = None,
     *,
     operators: Sequence[str] | None = None,
     profile: str = "quick",
@@ -313,13 +348,16 @@ def check(
     level: str = "core",
     origin: str | None = None,
     progress: Progress | None = None,
+    isolated: bool | None = None,
+    limits: Limits | None = None,
+    **functions: Callable[..., Any],
 ) -> Report:
-    """Judge an adapter.
+    """Judge an adapter, or bare functions.
 
     Parameters
     ----------
     adapter
-        The adapter.
+        The adapter; left out where functions are given.
     operators
         Names of the operators to judge; None means all that it implements.
     profile
@@ -332,6 +370,13 @@ def check(
         What `convform.adapters.load` finds the adapter by; reproducers use it.
     progress
         Called with operator and law before each law.
+    isolated
+        Whether to judge it in a process of its own; None leaves that to the adapter.
+    limits
+        What that process may spend.
+    **functions
+        Functions or layer classes by operator, a dot written as an underscore: ``conv2d=my_conv,
+        conv2d_backward=my_gradient``. Their layouts and parameters are found by experiment.
 
     Returns
     -------
@@ -346,20 +391,44 @@ def check(
         If `operators` names one that the adapter does not implement, or it implements none.
     ValueError
         If `profile` or `level` is unknown.
+
+    Examples
+    --------
+    >>> from convform import reference
+    >>> check(im2col=reference.im2col).verdict
+    'conforms'
     """
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
     if level not in ("core", "strict"):
         raise ValueError(f"level={level!r}: expected core or strict")
+    adapter = adapter_of(adapter, functions)
+    if functions and origin is None:
+        origin = source_of(functions)
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
     started = time.perf_counter()
     used = DEFAULT_SEED if seed is None else seed
     names = selected_operators(adapter, operators)
-    reports = judge(adapter, names, PROFILES[profile], used, origin, progress)
+    own_process = adapter.isolated if isolated is None else isolated
+    with (
+        in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter) as judged,
+        watching(used) as conduct,
+    ):
+        reports = judge(judged, names, PROFILES[profile], used, origin, progress)
     seconds = time.perf_counter() - started
-    return Report(adapter.name, adapter.version, used, profile, level, seconds, tuple(reports))
+    return Report(
+        adapter.name,
+        adapter.version,
+        used,
+        profile,
+        level,
+        seconds,
+        tuple(reports),
+        conduct.remarks,
+        conduct.printed,
+    )
 
 
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 
 from convform.adapters import AdapterError, Implementation
+from convform.adapters.process import RaisedElsewhere
 from convform.conformance.case import build
 from convform.conformance.geometry import Axis, Channels, Geometry, Space
 from convform.conformance.report import LawResult
-from convform.conformance.subject import Subject, SubjectRaised, call
+from convform.conformance.subject import Subject, SubjectGone, SubjectRaised, call
+from convform.conformance.violation import Violation
 from convform.spec.clauses import clauses
 
 SMOKE = "smoke"
@@ -59,6 +61,7 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
     started = time.perf_counter()
     problem = ""
     answers: frozenset[str] | None = None
+    gone: SubjectGone | None = None
     space = Space.of(implementation)
     geometries = smoke_geometries(space) if space.dtypes else []
     if not geometries:
@@ -69,6 +72,9 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
         except SubjectRaised as error:
             problem = f"the wrapper for {operator.name} raised {error}{_where(error)}"
             continue
+        except SubjectGone as error:
+            gone = error
+            continue
         except AdapterError as error:
             problem = f"{error} ({error.hint})" if error.hint else str(error)
             answers = None
@@ -76,6 +82,18 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
         # Where the shape is wrong the names are unknown: the laws will ask for all of them.
         answers = frozenset(result.outputs) or _all_outputs(implementation)
     seconds = time.perf_counter() - started
+    if answers is None and gone is not None:
+        violation = Violation.of(gone)
+        return None, LawResult(
+            SMOKE,
+            "core",
+            cited,
+            "violated",
+            len(geometries),
+            seconds,
+            violation=violation,
+            found_after=seconds,
+        )
     if answers is None:
         return None, LawResult(SMOKE, "core", cited, "error", len(geometries), seconds, reason=problem)
     return Subject(implementation, answers), LawResult(
@@ -90,6 +108,8 @@ def _all_outputs(implementation: Implementation) -> frozenset[str]:
 
 def _where(error: SubjectRaised) -> str:
     """Name the line of the subject's own file that raised."""
+    if isinstance(error.__cause__, RaisedElsewhere):
+        return f" ({error.__cause__.where})" if error.__cause__.where else ""
     traceback = error.__cause__.__traceback__ if error.__cause__ else None
     last = None
     while traceback is not None:

@@ -14,8 +14,10 @@ import numpy as np
 
 from convform import reference
 from convform.adapters import Implementation, ShapeMismatch
-from convform.conformance.case import Case
+from convform.adapters.process import CannotStart, RaisedElsewhere, SubjectDied
+from convform.conformance.case import Case, parameters_as_said
 from convform.conformance.geometry import Space
+from convform.conformance.guard import Guarded, subject_traceback
 from convform.reference.catalogue import MISREADINGS
 from convform.reference.misreading import Evaluate, Misreading, misread
 from convform.spec.operators import Operator
@@ -23,6 +25,33 @@ from convform.spec.operators import Operator
 
 class SubjectRaised(Exception):
     """The subject raised; the original exception is the cause."""
+
+    @property
+    def traceback(self) -> str | None:
+        """The original exception with the frames of the subject alone."""
+        if isinstance(self.__cause__, RaisedElsewhere):
+            return f"{self.__cause__}" + (f" ({self.__cause__.where})" if self.__cause__.where else "")
+        return None if self.__cause__ is None else subject_traceback(self.__cause__)
+
+
+class SubjectGone(Exception):
+    """The subject's process ended or hung in a call; the next call has a new one.
+
+    This is no way of refusing: laws let it pass, and the runner makes a violation of it.
+
+    Attributes
+    ----------
+    case
+        The case of the call.
+    outcome
+        ``"crashed"`` or ``"timed out"``.
+    last_words
+        The end of what the process wrote to standard error.
+    """
+
+    def __init__(self, case: Case, died: SubjectDied) -> None:
+        super().__init__(str(died))
+        self.case, self.outcome, self.last_words = case, died.outcome, died.last_words
 
 
 def first_line(text: str, longest: int = 300) -> str:
@@ -170,14 +199,23 @@ def call(implementation: Implementation, case: Case) -> Answer:
     ------
     SubjectRaised
         If the subject raises; its exception is the cause.
+    SubjectGone
+        If its process ends, hangs, or answers with what is no answer.
     AdapterError
         If it returns something that is no answer at all.
     """
     arguments = native_arguments(implementation, case)
     before = {name: value.copy() for name, value in arguments.items() if isinstance(value, np.ndarray)}
     try:
-        returned = implementation.function(**arguments)
-    except (Exception, SystemExit) as error:
+        with Guarded(implementation.operator.name):
+            returned = implementation.function(**arguments)
+    except (KeyboardInterrupt, CannotStart):
+        raise
+    except SubjectDied as died:
+        raise SubjectGone(case, died) from None
+    except RaisedElsewhere as error:
+        raise SubjectRaised(first_line(str(error))) from error
+    except BaseException as error:  # sys.exit in a homework is no reason to stop
         said = first_line(str(error))
         raise SubjectRaised(type(error).__name__ + (f": {said}" if said else "")) from error
     if case.refused is not None:
@@ -191,7 +229,7 @@ def call(implementation: Implementation, case: Case) -> Answer:
 
 def native_arguments(implementation: Implementation, case: Case) -> dict[str, object]:
     """Write a case in the forms that the wrapper takes, arrays arranged as the case says."""
-    arguments = implementation.native_arguments(case.inputs, case.parameters)
+    arguments = implementation.native_arguments(case.inputs, parameters_as_said(case, implementation.claims))
     return {
         name: ARRANGEMENTS[arrangement_of(name, case)](value) if isinstance(value, np.ndarray) else value
         for name, value in arguments.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from convform.conformance.case import Case
@@ -18,7 +20,16 @@ from convform.conformance.report import BROKEN, CONFORMS, LawResult, OperatorRep
 from convform.conformance.violation import Violation
 from convform.spec.clauses import clause
 
-MARKS = {"conforms": ("✓", "green"), "violates": ("✗", "red"), "broken adapter": ("!", "yellow")}
+MARKS = {
+    "conforms": ("✓", "green"),
+    "violates": ("✗", "red"),
+    "crashed": ("✗", "red"),
+    "timed out": ("✗", "red"),
+    "broken adapter": ("!", "yellow"),
+}
+MOST_PRINTED = 5
+"""Lines of what the subject printed that are shown; the JSON report has more of it."""
+
 LONGEST_REPRODUCER = 24
 """Lines of a reproducer that are shown; the JSON report has all of it."""
 
@@ -45,8 +56,58 @@ class ReportView:
                 yield from _violation(operator.name, law)
             yield from _rest(operator, [law for law in violated if law not in drawn], report.level)
         yield from _notes(report)
+        yield from _conduct(report)
         yield ""
         yield _footer(report)
+
+
+WIDTH = 100
+"""Columns of a report that is not drawn on a terminal."""
+
+_COLORS = TerminalTheme(
+    background=(127, 127, 127),
+    foreground=(127, 127, 127),
+    normal=[
+        (127, 127, 127),
+        (214, 62, 82),
+        (36, 148, 82),
+        (176, 126, 20),
+        (58, 124, 214),
+        (172, 92, 196),
+        (22, 142, 158),
+        (127, 127, 127),
+    ],
+)
+"""Colors of middle brightness, which are read on white as well as on black."""
+
+
+def as_text(report: Report) -> str:
+    """Draw a report as plain text."""
+    paper = Console(file=io.StringIO(), width=WIDTH, color_system=None, highlight=False)
+    paper.print(ReportView(report))
+    assert isinstance(paper.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in paper.file.getvalue().splitlines())
+
+
+def as_html(report: Report) -> str:
+    """Draw a report as HTML that needs nothing else, for light pages and dark ones."""
+    paper = Console(
+        file=io.StringIO(),
+        width=WIDTH,
+        record=True,
+        highlight=False,
+        force_terminal=True,
+        force_jupyter=False,
+    )
+    paper.print(ReportView(report))
+    # Without a color of its own, text has that of the page; cells of a grid must not come apart.
+    block = (
+        '<pre style="white-space: pre; overflow-x: auto; line-height: 1.3; '
+        "font-family: Menlo, 'DejaVu Sans Mono', Consolas, monospace\">{code}</pre>\n"
+    )
+    html = paper.export_html(theme=_COLORS, inline_styles=True, code_format=block)
+    # The background is the page's, too, whichever that is.
+    return html.replace("background-color: #7f7f7f", "background-color: transparent")
 
 
 def _headline(report: Report) -> Text:
@@ -108,6 +169,12 @@ def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
         yield Padding(Text(law.reason or ""), (0, 0, 0, 4))
         return
     yield Padding(drawing(law.violation), (0, 0, 0, 4))
+    raised = law.violation.traceback
+    if raised:
+        yield ""
+        yield Text("  Your code raised", style="bold")
+        yield Padding(Text(raised), (0, 0, 0, 4))
+        yield ""
     others = ", ".join(law.clauses[1:])
     yield Text(
         f"  law {law.law}: {law.cases} cases until it was found"
@@ -233,6 +300,24 @@ def _notes(report: Report) -> Iterator[RenderableType]:
         yield Text("Not claimed", style="bold")
         for said, names in same.items():
             yield Text(f"  {', '.join(names)}: {said}", style="dim")
+
+
+def _conduct(report: Report) -> Iterator[RenderableType]:
+    """What the subject did besides answering, and the beginning of what it printed."""
+    printed = report.printed
+    if report.remarks:
+        yield ""
+        yield Text("Besides answering", style="bold")
+        for remark in report.remarks:
+            yield Text(f"  {remark}", style="dim")
+    if printed.lines:
+        shown = printed.text.splitlines()[:MOST_PRINTED]
+        counted = f"{printed.lines} line{'s' if printed.lines > 1 else ''}"
+        first = "" if printed.lines <= len(shown) else f", the first {len(shown)}"
+        yield ""
+        yield Text(f"Printed by your code meanwhile ({counted}{first})", style="bold")
+        for line in shown:
+            yield Text(f"  │ {line[:WIDTH]}", style="dim")
 
 
 def _not_claimed(operator: OperatorReport) -> str:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from convform.adapters import Adapter, find
+from convform.conformance.guard import watching
 from convform.conformance.law import PROFILES
 from convform.conformance.laws import laws_of
 from convform.conformance.report import LawResult
@@ -72,7 +73,10 @@ def test_law(
         law = next(law for law in laws_of(subject.operator) if law.name == law_name)
         profile = PROFILES[pytestconfig.getoption("--convform-profile")]
         seed = pytestconfig.getoption("--convform-seed")
-        result = run_law(subject, law, profile, seed, target)
+        with watching(seed) as conduct:
+            result = run_law(subject, law, profile, seed, target)
+        # pytest shows this beside a failure.
+        print("".join(f"{remark}\n" for remark in conduct.remarks) + conduct.printed.text, end="")
         (result,) = known_limits_applied(adapter, operator, [result])
     if result.status == "not-claimed":
         pytest.skip(f"not claimed: {result.reason}")

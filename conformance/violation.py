@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from convform.conformance.case import Case
+from convform.conformance.subject import SubjectGone, SubjectRaised, first_line
 
 
 class Violation(Exception):
@@ -22,6 +23,8 @@ class Violation(Exception):
         Arrays by output name, where values can be shown.
     differs
         Boolean arrays by output name: the cells in which they differ.
+    outcome
+        ``"crashed"`` or ``"timed out"`` where there was no answer; None where there was one.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Violation(Exception):
         expected: Mapping[str, np.ndarray] | None = None,
         actual: Mapping[str, np.ndarray] | None = None,
         differs: Mapping[str, np.ndarray] | None = None,
+        outcome: str | None = None,
     ) -> None:
         super().__init__(says)
         self.case = case
@@ -38,3 +42,21 @@ class Violation(Exception):
         self.expected = dict(expected or {})
         self.actual = dict(actual or {})
         self.differs = dict(differs or {})
+        self.outcome = outcome
+
+    @classmethod
+    def of(cls, gone: SubjectGone, judged: Case | None = None) -> Violation:
+        """Describe the end of a subject's process as a violation by the call that it ended in.
+
+        Where that was a call of another operator (the forward pass of a gradient), it goes with the case
+        that was judged.
+        """
+        case = gone.case if judged is None or gone.case.operator is judged.operator else judged
+        lines = [line for line in gone.last_words.splitlines() if line.strip()]
+        words = f"; its last words were: {first_line(lines[-1])}" if lines else ""
+        return cls(case, f"{gone.outcome}: {gone}{words}", outcome=gone.outcome)
+
+    @property
+    def traceback(self) -> str | None:
+        """What the subject raised, with its own frames; None where it returned something."""
+        return self.__cause__.traceback if isinstance(self.__cause__, SubjectRaised) else None

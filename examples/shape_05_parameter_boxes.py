@@ -79,4 +79,6 @@ Layer(
     lambda w, stride, padding: Conv2d(w.shape[1], w.shape[0], w.shape[2:], stride, padding),
     weight="W.data", bias="b.data", dw="W.grad", db="b.grad",
 ).plug_into(lab, "conv2d")
-Layer(lambda kernel, stride=2: MaxPool2d(kernel, stride)).plug_into(lab, "max_pool2d")
+Layer(lambda kernel, stride: MaxPool2d(kernel, stride)).plug_into(
+    lab, "max_pool2d", default_stride=False
+)

@@ -1,8 +1,8 @@
 """Functions that hand a cache from the forward to the backward pass, correct.
 
 Shape 7: parameters come in a dict with scalars, the cache is a tuple, and the columns keep the sample
-innermost. Only strides that leave nothing over would be asked of such functions; these floor as they
-should. ``convform check examples/shape_07_external_cache.py``
+innermost. The stride of the pool has no default, and none is claimed. ``convform check
+examples/shape_07_external_cache.py``
 """
 
 import numpy as np
@@ -68,20 +68,26 @@ def max_pool_forward(x, pool_param):
 
 
 # ------------------------------------------------------------------------------- plugged into convform
-lab = Adapter("external-cache")
-CONV = {"stride": "scalar", "padding": "scalar"}
-lab.implements("conv2d", **CONV)(
-    lambda x, w, b, stride, padding: conv_forward(x, w, b, {"stride": stride, "pad": padding})[0]
-)
+lab = Adapter("external-cache", columns="(c kh kw) (oh ow n)")
+SCALAR = {"stride": "scalar", "padding": "scalar"}
 
 
-@lab.implements("conv2d.backward", **CONV)
+@lab.implements("im2col", **SCALAR)
+def gather(x, kernel, stride, padding):
+    return im2col(x, *kernel, padding, stride)
+
+
+@lab.implements("conv2d", **SCALAR)
+def forward(x, w, b, stride, padding):
+    return conv_forward(x, w, b, {"stride": stride, "pad": padding})[0]
+
+
+@lab.implements("conv2d.backward", **SCALAR)
 def backward(x, w, b, dy, stride, padding):
     return conv_backward(dy, conv_forward(x, w, b, {"stride": stride, "pad": padding})[1])
 
 
-@lab.implements("max_pool2d", stride="scalar")
+@lab.implements("max_pool2d", stride="scalar", default_stride=False)
 def pool(x, kernel, stride):
-    # These functions have no default stride; without the name "stride" only stride = kernel were asked.
-    size = dict(zip(("pool_height", "pool_width"), kernel, strict=True))
-    return max_pool_forward(x, {**size, "stride": kernel[0] if stride is None else stride})[0]
+    sizes = {"pool_height": kernel[0], "pool_width": kernel[1], "stride": stride}
+    return max_pool_forward(x, sizes)[0]

@@ -187,7 +187,8 @@ def as_if_contiguous(array: Array) -> Array:
     memory = owner.ravel(order="K")
     start = (array.ctypes.data - owner.ctypes.data) // array.itemsize
     # Reading beyond the end would be anybody's memory: begin again.
-    return np.take(memory, start + np.arange(array.size), mode="wrap").reshape(array.shape)
+    read: Array = np.take(memory, start + np.arange(array.size), mode="wrap")
+    return read.reshape(array.shape)
 
 
 call_twist(

@@ -279,7 +279,8 @@ def numbering(formula: Callable[[list[Array], Window, tuple[int, ...]], Array]) 
 
     def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
         index, shape = outputs["indices"], inputs["x"].shape
-        coordinates, rest = [], index
+        coordinates: list[Array] = []
+        rest = index
         for n in reversed(shape[2:]):
             rest, coordinate = np.divmod(rest, n)
             coordinates.insert(0, coordinate)
@@ -546,7 +547,7 @@ def _(steps: Steps) -> Steps:
     def add(cols: Array, positions: Positions, size: Size) -> Array:
         x = np.zeros((*cols.shape[:2], *size), cols.dtype)
         for window in np.ndindex(*(len(p) for p in positions)):
-            at = (..., *(slice(i, i + 1) for i in window))
+            at: Any = (..., *(slice(i, i + 1) for i in window))
             one = tuple(p[i : i + 1] for p, i in zip(positions, window, strict=True))
             x = np.trunc(x + steps.add(cols[at], one, size)).astype(cols.dtype)
         return x

@@ -1,4 +1,4 @@
-"""Misreadings of the window and of what pooling adds to it (clauses WINDOW-1 to -5, -7, POOL-1 and POOL-2).
+"""Misreadings of the window and of what pooling adds to it (clauses WINDOW-1 to -5, -7, -8, POOL-1 and POOL-2).
 
 Three kinds of code make these mistakes, and a helper stands for each: a size formula that is wrong while
 the windows lie where they should (`counting`), windows that lie elsewhere while their number is right
@@ -725,6 +725,83 @@ def _(steps: Steps) -> Steps:
         return steps.output_size(window, size)
 
     return counting(steps, output_size)
+
+
+# --- WINDOW-8: same padding -------------------------------------------------------------------------------
+
+
+def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[int, int]]) -> Steps:
+    """Take other numbers for "same": `pads` of n, k, e, s and the total, along each axis.
+
+    Padding arrives in numbers, so "same" is any padding, other than none, with the numbers of the word.
+    """
+
+    def change(window: Window, size: Size) -> Window:
+        padding = Window.same(size, window.kernel, window.stride, window.dilation).padding
+        if window.padding != padding or not any(map(any, padding)):
+            return window
+        rows = zip(size, window.kernel, window.effective_kernel, window.stride, padding, strict=True)
+        return replace(window, padding=tuple(pads(n, k, e, s, sum(pair)) for n, k, e, s, pair in rows))
+
+    backward = steps.backward_positions
+    return replace(
+        steps,
+        output_size=lambda window, size: steps.output_size(change(window, size), size),
+        positions=lambda window, size, output: steps.positions(change(window, size), size, output),
+        backward_positions=backward
+        and (lambda window, size, output: backward(change(window, size), size, output)),
+        divisor=lambda window, size, where, include: steps.divisor(
+            change(window, size), size, where, include
+        ),
+    )
+
+
+@steps_twist(
+    "same padding with the surplus in front",
+    "WINDOW-8",
+    FAMILIES,
+    says='with the odd element of "same" padding before the input',
+    look="An odd total is split as ⌊total/2⌋ before and the rest after the input.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: (total - total // 2, total // 2))
+
+
+@steps_twist(
+    "same padding without the stride",
+    "WINDOW-8",
+    FAMILIES,
+    says='with "same" padding computed as if the stride were 1',
+    look="The total is (⌈n/s⌉ − 1)·s + e − n: with a stride above 1 it is smaller than e − 1.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: ((e - 1) // 2, e - 1 - (e - 1) // 2))
+
+
+@steps_twist(
+    "same padding without the dilation",
+    "WINDOW-8",
+    FORWARD,
+    says='with "same" padding computed for the kernel without its dilation',
+    look="A dilated kernel extends over e = d·(k − 1) + 1 elements, and the total is computed from e.",
+)
+def _(steps: Steps) -> Steps:
+    def pads(n: int, k: int, e: int, s: int, total: int) -> tuple[int, int]:
+        narrow = max((-(-n // s) - 1) * s + k - n, 0)
+        return narrow // 2, narrow - narrow // 2
+
+    return same_misread(steps, pads)
+
+
+@steps_twist(
+    "same padding of half a kernel",
+    "WINDOW-8",
+    FORWARD,
+    says='with "same" padding of ⌊k/2⌋ on both sides',
+    look="Half a kernel on both sides keeps the size for odd kernels and stride 1 only.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: (k // 2, k // 2))
 
 
 # --- POOL-1: default stride ------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""The window: one value object that owns every size formula of the standard (WINDOW-1 to WINDOW-7)."""
+"""The window: one value object that owns every size formula of the standard (WINDOW-1 to WINDOW-8)."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import NamedTuple
 
@@ -138,6 +138,41 @@ class Window:
             ceil_mode,
         )
 
+    @classmethod
+    def same(
+        cls,
+        input_size: Sequence[int],
+        kernel: Sequence[int],
+        stride: PerAxis | None = 1,
+        dilation: PerAxis = 1,
+    ) -> Window:
+        """Build the window whose padding is "same": ⌈n/s⌉ windows along each axis (clause WINDOW-8).
+
+        Parameters
+        ----------
+        input_size
+            Spatial sizes of the input, one for each entry of `kernel`.
+        kernel, stride, dilation
+            As in `of`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `of`, and if `input_size` has another rank.
+
+        Examples
+        --------
+        >>> Window.same(input_size=(5, 6), kernel=(2, 3), stride=(1, 2)).padding
+        ((0, 1), (0, 1))
+        """
+        bare = cls.of(kernel, stride, 0, dilation)
+        sizes = per_axis("input_size", input_size, bare.rank)
+        pads = []
+        for n, e, s in zip(sizes, bare.effective_kernel, bare.stride, strict=True):
+            total = max((-(-n // s) - 1) * s + e - n, 0)
+            pads.append((total // 2, total - total // 2))  # an odd one goes to the end
+        return replace(bare, padding=tuple(pads))
+
     @property
     def rank(self) -> int:
         """Number of spatial axes."""
@@ -254,7 +289,7 @@ def _landing(n: int, o: int, s: int, low: int, reach: int) -> Landing:
 
 def _low_high(padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
     if isinstance(padding, (str, bytes)):
-        raise TypeError(f"padding={padding!r}: expected integers; work out what {padding!r} stands for first")
+        raise TypeError(f"padding={padding!r}: expected integers; for 'same' padding build Window.same(input_size, kernel, …)")
     if isinstance(padding, Sequence) and any(isinstance(entry, Sequence) for entry in padding):
         if len(padding) != rank:
             raise ValueError(f"padding={padding!r}: expected (low, high) for each of {rank} axes")

@@ -403,8 +403,8 @@ def test_long_messages_of_a_wrapper_are_cut(homework):
 def test_what_a_wrapper_prints_does_not_bury_the_report(homework):
     result = convform("check", homework(HONEST.replace("return", "print('looking at', x)\n        return")))
     assert result.exit_code == CONFORMS
-    assert "looking at" not in result.stdout
-    assert "not shown" in result.stdout
+    assert 1 <= result.stdout.count("looking at") <= 5
+    assert result.stdout.index("hw ") < result.stdout.index("Printed by your code meanwhile")
 
 
 def test_markup_in_names_and_messages_is_text(homework):

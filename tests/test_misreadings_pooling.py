@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from convform import reference
+from convform.conformance.law import QUICK
+from convform.conformance.laws import laws_of
+from convform.conformance.runner import run_law
+from convform.conformance.smoke import smoke
+from convform.conformance.twin import adapter_of
 from convform.reference.catalogue import MISREADINGS
 from convform.reference.misreading import misread
+from convform.spec.operators import OPERATORS
 
 PAGES = ("MAXPOOL-", "MAXGRAD-1", "MAXGRAD-2", "AVGPOOL-", "AVGGRAD-1")
 NAMES = [name for name, m in MISREADINGS.items() if m.clause.startswith(PAGES)]
@@ -251,3 +257,23 @@ def test_what_the_standard_refuses_is_still_refused(name):
                 misread_by(name, operator, inputs, {"kernel": (2, 2)})
         with pytest.raises(ValueError, match="kernel"):
             misread_by(name, operator, inputs, {"kernel": (3, 3)})
+
+
+# --- what the suite does with them -----------------------------------------------------------------------
+
+
+def counterexample(name, operator, law_name):
+    adapter = adapter_of(name, misread(MISREADINGS[name]), [OPERATORS[operator]])
+    subject, _ = smoke(adapter.implementations[operator])
+    law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+    return run_law(subject, law, QUICK, seed=0).violation.case
+
+
+def test_a_lost_fraction_is_shown_by_one_half():
+    case = counterexample("gradient truncated to integers", MAX_GRADIENT, "values")
+    assert case.inputs["dy"].reshape(-1).tolist() == [0.5]
+
+
+def test_a_large_negative_start_is_shown_by_an_element_below_it():
+    case = counterexample("maximum starts at a large negative number", MAX, "together")
+    assert case.inputs["x"].min() < -1e9

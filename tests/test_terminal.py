@@ -57,7 +57,7 @@ def test_a_cell_is_short_and_tells_what_matters(value, text):
 def test_a_plane_marks_the_cells_that_differ():
     array = np.array([[1.0, -2.0], [np.nan, 10.0]])
     lines = plane(array, np.array([[False, True], [False, False]])).plain.splitlines()
-    assert lines == ["   1 ▌ −2▐", " NaN    10 "]
+    assert lines == ["   1 ▌ −2▐", " NaN   10 "]
     assert "▌" not in plane(array).plain
 
 

@@ -1,0 +1,181 @@
+"""The worker: serves the wrappers of one adapter to a judge in another process.
+
+``python -m convform.adapters.worker TARGET`` greets with an answer to request 0, then answers each request on
+standard input with one frame on standard output until its input ends; see docs/PROTOCOL.md. It knows no law.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from convform.adapters import frames
+from convform.adapters.adapter import Adapter
+from convform.adapters.errors import AdapterError, ReturnedWrong
+from convform.adapters.find import load
+from convform.adapters.layout import Array
+from convform.adapters.process import AFTER
+
+WATCHED_BYTES = 1 << 20
+"""Arguments and answers up to this size are watched for side effects; laws about those use small arrays."""
+
+Answer = tuple[dict[str, str], dict[str, Array]]
+
+
+class Worker:
+    """Answers requests with the wrappers of an adapter."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self._earlier: list[Array] = []  # what the last call returned, kept alive to see it used again
+
+    def answer(self, metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Answer:
+        """Answer one request."""
+        number, operator = metadata["request"], metadata["operator"]
+        implementation = self.adapter.implementations[operator]
+        strides = json.loads(metadata.get("strides", "{}"))
+        read_only = json.loads(metadata.get("read_only", "[]"))
+        arguments: dict[str, Any] = {}
+        for name in implementation.takes:
+            if name in arrays:
+                arguments[name] = _arranged(arrays[name], strides.get(name), name in read_only)
+            elif name in metadata:
+                arguments[name] = _tuples(json.loads(metadata[name]))
+        said: dict[str, str] = {"request": number}
+        results: dict[str, Array] = {}
+        try:
+            returned = implementation.function(**arguments)
+            results = dict(implementation.named_outputs(returned))
+            said["shares"] = json.dumps(self._sharing(arguments, results))
+        except ReturnedWrong as wrong:
+            said |= {"wrong": wrong.message, "hint": wrong.hint or ""}
+        except (Exception, SystemExit) as error:
+            said |= {"raised": type(error).__name__, "message": str(error)[:1000], "where": _where(error)}
+        unsendable = [name for name, array in results.items() if not frames.can_hold(array.dtype)]
+        if unsendable:
+            dtype = results[unsendable[0]].dtype
+            said["wrong"] = f"{unsendable[0]} has dtype {dtype}, which cannot travel between processes"
+            results = {}
+        changed = {
+            AFTER + name: arguments[name]
+            for name, array in arrays.items()
+            if name in arguments and array.nbytes <= WATCHED_BYTES and _differ(array, arguments[name])
+        }
+        return said, {**results, **changed}
+
+    def _sharing(
+        self, arguments: Mapping[str, Any], results: Mapping[str, Array]
+    ) -> list[tuple[str, str, str]]:
+        """Which results lie in the memory of an argument, of each other, or of an earlier result."""
+        small = {name: array for name, array in results.items() if array.nbytes <= WATCHED_BYTES}
+        found = [
+            (name, "argument", other)
+            for name, array in small.items()
+            for other, argument in arguments.items()
+            if isinstance(argument, np.ndarray) and np.may_share_memory(array, argument)
+        ]
+        found += [
+            (one, "result", other)
+            for one, other in itertools.combinations(small, 2)
+            if _writable_in_common(small[one], small[other])
+        ]
+        found += [
+            (name, "earlier", "")
+            for name, array in small.items()
+            if any(_writable_in_common(array, earlier) for earlier in self._earlier)
+        ]
+        self._earlier = list(small.values())
+        return found
+
+
+def _writable_in_common(a: Array, b: Array) -> bool:
+    return (a.flags.writeable or b.flags.writeable) and bool(np.shares_memory(a, b))
+
+
+def _differ(sent: Array, now: Array) -> bool:
+    """Whether bits have changed; NaN is equal to itself, and −0 is not 0."""
+    if sent.shape != now.shape:
+        return False  # the array was given another shape; its elements are where they were
+    return sent.tobytes() != np.asarray(now).tobytes()
+
+
+def _arranged(array: Array, strides: list[int] | None, read_only: bool) -> Array:
+    """Copy an array from a frame into memory of its own, lying there as it lies at the judge's."""
+    if strides is None or array.size == 0:
+        arranged = array.copy()
+    else:
+        reach = [(size - 1) * step for size, step in zip(array.shape, strides, strict=True)]
+        below, above = (sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach))
+        # What lies between the elements is no number of theirs.
+        memory = np.full(above - below + array.itemsize, 77, np.uint8)
+        arranged = np.ndarray(array.shape, array.dtype, memory.data, -below, strides)
+        arranged[...] = array
+    arranged.flags.writeable = not read_only
+    return arranged
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where wrappers are given tuples."""
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def _where(error: BaseException) -> str:
+    """Name the line that raised."""
+    frames_ = traceback.extract_tb(error.__traceback__)
+    last = frames_[-1] if len(frames_) > 1 else None
+    return f"{os.path.basename(last.filename)}:{last.lineno}, in {last.name}" if last else ""
+
+
+def _read(descriptor: int) -> Answer | None:
+    """Read one frame; None where the judge has nothing more to ask."""
+    prefix = np.empty(8, np.uint8)
+    if not _fill(descriptor, prefix):
+        return None
+    body = np.empty(frames.length_of(prefix.tobytes(), 1 << 62), np.uint8)
+    return frames.decode(body) if _fill(descriptor, body) else None
+
+
+def _fill(descriptor: int, array: Array) -> bool:
+    """Read until an array of bytes is full; False if the input ends before."""
+    filled = 0
+    while filled < len(array):
+        count = os.readv(descriptor, [memoryview(array)[filled:]])
+        if count == 0:
+            return False
+        filled += count
+    return True
+
+
+def _write(descriptor: int, answer: Answer) -> None:
+    for piece in frames.encode(*answer):
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+
+
+def serve(target: str) -> None:
+    """Answer requests until there are none left."""
+    requests, answers = os.dup(0), os.dup(1)
+    # The pipes are the judge's: the subject reads nothing, and what it prints goes to standard error.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    faulthandler.enable()
+    try:
+        worker = Worker(load(target))
+    except AdapterError as error:
+        _write(answers, ({"request": "0", "wrong": error.message, "hint": error.hint or ""}, {}))
+        return
+    _write(answers, ({"request": "0"}, {}))
+    while (asked := _read(requests)) is not None:
+        _write(answers, worker.answer(*asked))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
