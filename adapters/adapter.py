@@ -509,7 +509,7 @@ class Adapter:
             Dtypes of this operator where they differ from the adapter's.
         **claims
             ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``default_stride``,
-            ``max_padding``, ``arithmetic``, as in `Claims`; and dialects, which the implementation is then judged by:
+            ``max_padding``, ``arithmetic``, as in `Claims`; and dialects, by which it is then judged:
             ``ties="split"``, ``maxpad="zero"``, ``kernel="mirrored"`` or ``kernel="square mirrored"``, ….
             ``convform.spec.operators.DIALECTS`` lists them; ``dtypes`` may hold ``"promote"``.
 

@@ -47,6 +47,10 @@ class NotFound(AdapterError):
     """There is no such file, module, entry point or adapter."""
 
 
+class NoAdapter(AdapterError):
+    """A file or module is there and can be imported, but holds no adapter."""
+
+
 class BrokenFile(AdapterError):
     """A file or module that should hold an adapter does not compile, or raises while it is imported."""
 

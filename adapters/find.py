@@ -28,7 +28,15 @@ from types import ModuleType
 
 from convform.adapters import notebook
 from convform.adapters.adapter import Adapter
-from convform.adapters.errors import AdapterError, BrokenFile, NotFound, Unavailable, closest, described
+from convform.adapters.errors import (
+    AdapterError,
+    BrokenFile,
+    NoAdapter,
+    NotFound,
+    Unavailable,
+    closest,
+    described,
+)
 
 GROUP = "convform.adapters"
 """The entry-point group in which a package offers adapters."""
@@ -88,7 +96,7 @@ def find(target: str) -> list[Adapter]:
         module, shown = _import_module(place), f"module {place!r}"
     adapters = _adapters_in(module)
     if not adapters:
-        raise AdapterError(f"there is no adapter in {shown}", 'hw = Adapter("my-homework") makes one')
+        raise NoAdapter(f"there is no adapter in {shown}", 'hw = Adapter("my-homework") makes one')
     for variable, adapter in adapters.items():
         _at(f"{place}:{variable}", adapter)
     if name is not None:

@@ -103,7 +103,7 @@ def encode(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> list[mem
         shape = list(little.shape)
         header[name] = {"dtype": _NAMES[little.dtype], "shape": shape, "data_offsets": [begin, end]}
         if little.nbytes:
-            pieces.append(memoryview(little.reshape(-1).view(np.uint8)))
+            pieces.append(little.reshape(-1).view(np.uint8).data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     start = PREFIX.pack(8 + len(text) + end) + PREFIX.pack(len(text)) + text
@@ -147,7 +147,7 @@ def decode(body: bytes | bytearray | memoryview | Array) -> tuple[dict[str, str]
         If the header is no JSON of the right form, a dtype is unknown, or the arrays do not fill the rest of
         the frame exactly, without gaps or overlaps.
     """
-    view = memoryview(body).cast("B") if not isinstance(body, np.ndarray) else memoryview(body)
+    view = (body.data if isinstance(body, np.ndarray) else memoryview(body)).cast("B")
     if len(view) < 8:
         raise FrameError(f"a frame of {len(view)} bytes has no room for a header")
     (size,) = PREFIX.unpack(view[:8])
@@ -207,7 +207,8 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple
         raise FrameError(f"the array {name[:50]!r} is not described by dtype, shape and data_offsets")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
         raise FrameError(
-            f"the array {name[:50]!r} has dtype {str(entry['dtype'])[:20]!r}, expected one of {', '.join(DTYPES)}"
+            f"the array {name[:50]!r} has dtype {str(entry['dtype'])[:20]!r}, "
+            f"expected one of {', '.join(DTYPES)}"
         )
     dtype, shape, place = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not _counts(shape, MOST_AXES):

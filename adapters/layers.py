@@ -66,7 +66,7 @@ def place(path: str) -> tuple[tuple[str, str | int], ...]:
             return tuple(steps)
     raise AdapterError(
         f"path {path!r}: expected names and items in a row",
-        "for example \"W.data\", \"params['W']\" or \"conv.dLdW\"",
+        'for example "W.data", "params[\'W\']" or "conv.dLdW"',
     )
 
 
@@ -106,17 +106,16 @@ def _follow(holder: Any, path: str, steps: Any) -> Any:
             holder = getattr(holder, key) if kind == "attribute" else holder[key]
         except (AttributeError, KeyError, IndexError, TypeError):
             shown = f"[{key!r}]" if kind == "item" else repr(key)
-            raise AdapterError(f"path {path!r}: {type(holder).__name__} has no {shown}", _there(holder)) from None
+            raise AdapterError(
+                f"path {path!r}: {type(holder).__name__} has no {shown}", _there(holder)
+            ) from None
     return holder
 
 
 def _there(holder: Any) -> str | None:
-    names = list(holder) if isinstance(holder, dict) else [n for n in vars(holder)] if _has_vars(holder) else []
+    """Say which attributes or items there are instead."""
+    names = list(holder) if isinstance(holder, dict) else list(getattr(holder, "__dict__", ()))
     return f"it has {', '.join(map(str, names[:12]))}" if names else None
-
-
-def _has_vars(holder: Any) -> bool:
-    return hasattr(holder, "__dict__")
 
 
 @dataclass(frozen=True)

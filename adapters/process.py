@@ -139,6 +139,12 @@ def share_elsewhere(a: Array, b: Array) -> bool:
 AFTER = "after "
 """Before the name of an argument: how the call has left it."""
 
+EARLIER = "earlier "
+"""Before the number of an earlier request and the name of its output: how this call has left that."""
+
+REMEMBERED = 12
+"""Arrays of earlier answers that are watched."""
+
 
 class Process:
     """A program that answers requests, as `convform.adapters.worker` does.
@@ -171,7 +177,7 @@ class Process:
         self._number = 0
         self._running: _Running | None = None
         self._bury: weakref.finalize[..., Any] | None = None
-        self._earlier: list[Received] = []
+        self._earlier: dict[str, Received] = {}
         # A subject that hangs is not waited for as long the next time, or a run would never end.
         self._slowest = 0.0
         self._timeouts: dict[str, int] = {}
@@ -226,7 +232,7 @@ class Process:
     def patience(self, operator: str) -> float:
         """Seconds that the next call may take: fewer, the more often its operator has hung."""
         full = self.limits.call_seconds
-        shorter = full / 2 ** self._timeouts.get(operator, 0)
+        shorter = full * 0.5 ** self._timeouts.get(operator, 0)
         return min(full, max(shorter, 1.0, 10 * self._slowest))
 
     def close(self, grace: float = 0.2) -> None:
@@ -234,7 +240,7 @@ class Process:
         if self._bury is not None and self._bury.detach() and self._running is not None:
             self._running.end(grace)
         self._running = self._bury = None
-        self._earlier = []
+        self._earlier = {}
 
     def _started(self) -> _Running:
         if self._running is None:
@@ -258,6 +264,10 @@ class Process:
                 if (after.shape, after.dtype) != (argument.shape, argument.dtype):
                     raise ProtocolError(f"the argument {name} came back with another shape or dtype")
                 argument[...] = after
+        for name in [name for name in arrays if name.startswith(EARLIER)]:
+            now, earlier = arrays.pop(name), self._earlier.get(name)
+            if earlier is not None and (now.shape, now.dtype) == (earlier.shape, earlier.dtype):
+                earlier[...] = now
         if "raised" in metadata:
             said = _printable(metadata["raised"]) or "an exception"
             message = _printable(metadata.get("message", ""))
@@ -277,12 +287,17 @@ class Process:
         try:
             shares = json.loads(text)
             for name, kind, other in shares:
-                others: dict[str, Any] = {"argument": arguments, "result": received}.get(kind, {})  # type: ignore[assignment]
-                partners = self._earlier if kind == "earlier" else [others[other]]
-                received[name].shares_with += tuple(weakref.ref(partner) for partner in partners)
+                known = {"argument": arguments, "result": received, "earlier": self._earlier}[kind]
+                if other in known:
+                    received[name].shares_with += (weakref.ref(known[other]),)
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise ProtocolError(f"'shares' is {_printable(text)[:60]!r}, expected a list of triples") from None
-        self._earlier = list(received.values())
+            raise ProtocolError(
+                f"'shares' is {_printable(text)[:60]!r}, expected a list of triples"
+            ) from None
+        for name, array in received.items():
+            self._earlier[f"{EARLIER}{self._number} {name}"] = array
+        while len(self._earlier) > REMEMBERED:
+            del self._earlier[next(iter(self._earlier))]
 
 
 def request(
@@ -355,7 +370,9 @@ class _Running:
             env={**os.environ, **environment, _MARK: self.mark},
             start_new_session=True,  # a group of its own, so that its children go with it
         )
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         self.to, self.out, self.err = (
             stream.fileno() for stream in (self.process.stdin, self.process.stdout, self.process.stderr)
         )
@@ -373,7 +390,7 @@ class _Running:
             import fcntl
 
             for descriptor in (self.to, self.out):
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[attr-defined]
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def exchange(
         self, pieces: Sequence[memoryview], seconds: float
@@ -466,13 +483,13 @@ class _Running:
     def words(self) -> str:
         """Return the end of what was said on standard error."""
         self._listen()
-        return "\n".join(
-            _printable(line) for line in self.last_words.decode("utf-8", "replace").splitlines()
-        )
+        return "\n".join(_printable(line) for line in self.last_words.decode("utf-8", "replace").splitlines())
 
     def end(self, grace: float = 0.0) -> None:
         """End the process, its group, and children that have left the group."""
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         until = time.monotonic() + grace
@@ -562,7 +579,7 @@ class _Receiving:
                     return
                 self.body = np.empty(frames.length_of(self.prefix, self.most), np.uint8)
             while not self.complete:
-                count = os.readv(self.descriptor, [memoryview(self.body)[self.filled :]])
+                count = os.readv(self.descriptor, [self.body.data[self.filled :]])
                 if count == 0:
                     self.ended = True
                     return

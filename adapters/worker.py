@@ -10,6 +10,7 @@ import faulthandler
 import itertools
 import json
 import os
+import random
 import sys
 import traceback
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ from convform.adapters.adapter import Adapter
 from convform.adapters.errors import AdapterError, ReturnedWrong
 from convform.adapters.find import load
 from convform.adapters.layout import Array
-from convform.adapters.process import AFTER
+from convform.adapters.process import AFTER, EARLIER, REMEMBERED
 
-WATCHED_BYTES = 1 << 20
+WATCHED_BYTES = 1 << 17
 """Arguments and answers up to this size are watched for side effects; laws about those use small arrays."""
 
 Answer = tuple[dict[str, str], dict[str, Array]]
@@ -35,7 +36,8 @@ class Worker:
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
-        self._earlier: list[Array] = []  # what the last call returned, kept alive to see it used again
+        # What the last calls returned, and a copy of it: kept alive to see it used again, or overwritten.
+        self._earlier: dict[str, tuple[Array, Array]] = {}
 
     def answer(self, metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> Answer:
         """Answer one request."""
@@ -69,7 +71,20 @@ class Worker:
             for name, array in arrays.items()
             if name in arguments and array.nbytes <= WATCHED_BYTES and _differ(array, arguments[name])
         }
+        changed |= self._overwritten()
+        for name, array in results.items():
+            if array.nbytes <= WATCHED_BYTES:
+                self._earlier[f"{EARLIER}{number} {name}"] = array, array.copy()
+        while len(self._earlier) > REMEMBERED:
+            del self._earlier[next(iter(self._earlier))]
         return said, {**results, **changed}
+
+    def _overwritten(self) -> dict[str, Array]:
+        """What earlier calls returned and this one has changed."""
+        changed = {name: now for name, (now, then) in self._earlier.items() if _differ(then, now)}
+        for name, now in changed.items():
+            self._earlier[name] = now, now.copy()
+        return changed
 
     def _sharing(
         self, arguments: Mapping[str, Any], results: Mapping[str, Array]
@@ -88,11 +103,11 @@ class Worker:
             if _writable_in_common(small[one], small[other])
         ]
         found += [
-            (name, "earlier", "")
+            (name, "earlier", other)
             for name, array in small.items()
-            if any(_writable_in_common(array, earlier) for earlier in self._earlier)
+            for other, (earlier, _) in self._earlier.items()
+            if _writable_in_common(array, earlier)
         ]
-        self._earlier = list(small.values())
         return found
 
 
@@ -108,9 +123,10 @@ def _differ(sent: Array, now: Array) -> bool:
 
 
 def _arranged(array: Array, strides: list[int] | None, read_only: bool) -> Array:
-    """Copy an array from a frame into memory of its own, lying there as it lies at the judge's."""
+    """Put an array from a frame into memory of its own, lying there as it lies at the judge's."""
     if strides is None or array.size == 0:
-        arranged = array.copy()
+        # What is watched is compared with the frame afterwards; the rest need not be copied.
+        arranged = array.copy() if array.nbytes <= WATCHED_BYTES else array
     else:
         reach = [(size - 1) * step for size, step in zip(array.shape, strides, strict=True)]
         below, above = (sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach))
@@ -147,7 +163,7 @@ def _fill(descriptor: int, array: Array) -> bool:
     """Read until an array of bytes is full; False if the input ends before."""
     filled = 0
     while filled < len(array):
-        count = os.readv(descriptor, [memoryview(array)[filled:]])
+        count = os.readv(descriptor, [array.data[filled:]])
         if count == 0:
             return False
         filled += count
@@ -167,6 +183,9 @@ def serve(target: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     faulthandler.enable()
+    # As in the judge's own process: who draws random numbers draws the same ones each time.
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     try:
         worker = Worker(load(target))
     except AdapterError as error:

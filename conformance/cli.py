@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed, notebook
+from convform.adapters.errors import NoAdapter
 from convform.adapters.process import Limits
 from convform.conformance.guard import Conduct, leave, quiet
 from convform.conformance.report import BROKEN, CONFORMS
@@ -140,8 +141,11 @@ def check(
     before = Conduct()
     with _told(traceback):
         with quiet() as importing:
-            adapters = find(target)
+            adapters, shown = _found(target)
         _tell_of_import(target, importing)
+        if shown != target:
+            keep = f"convform infer {target} --output {shown}"
+            err.print(Text(f"no adapter in {target}, so one is inferred; to keep it: {keep}", style="dim"))
         chosen = [
             adapter for adapter in adapters if not operators or set(operators) & set(adapter.implementations)
         ]
@@ -154,7 +158,7 @@ def check(
         reports = []
         for adapter in chosen:
             own = [name for name in operators if name in adapter.implementations]
-            origin = target if len(adapters) == 1 else f"{target}:{adapter.name}"
+            origin = shown if len(adapters) == 1 else f"{shown}:{adapter.name}"
             with _progress() as progress, redirect_stdout(io.StringIO()):
                 report = run(
                     adapter,
@@ -173,6 +177,23 @@ def check(
             _write_json(json_file, [report.dumps() for report in reports])
     verdicts = {report.verdict for report in reports}
     leave(2 if BROKEN in verdicts else 0 if verdicts <= {CONFORMS} else 1, before)
+
+
+def _found(target: str) -> tuple[list[Adapter], str]:
+    """Find the adapters of a target, or infer them where a file has none; and where they can be loaded."""
+    from convform.conformance.infer import infer_target
+
+    try:
+        return find(target), target
+    except NoAdapter as missing:
+        place = Path(target.split(".py:")[0].removesuffix(".py") + ".py")
+        if not place.is_file():
+            raise
+        try:
+            found = infer_target(target)
+        except AdapterError as error:
+            raise AdapterError(f"{missing.message}, and {error.message}", missing.hint) from None
+        return list(found.adapters), f"{place.stem}_adapter.py"
 
 
 def _tell_of_import(target: str, conduct: Conduct) -> None:

@@ -26,17 +26,20 @@ from convform.conformance.infer_layouts import agreement
 from convform.conformance.infer_search import (
     HELPERS,
     KINDS,
+    NAMESPACE,
     Draft,
     Plan,
-    _absent,
-    _layout,
-    _lengths,
-    _mirrored,
-    _namespace,
+    arguments_for,
+    axes_left_out,
+    follows_input,
     function_plan,
     helpers,
     layer_plans,
+    layout_of,
+    lengths_of,
+    mirrored_standard,
     probe_of,
+    run,
     search_forward,
 )
 from convform.spec.operators import OPERATORS, Operator
@@ -174,7 +177,7 @@ def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "func
         for operator, function in functions.items()
     ]
     namespace = types.SimpleNamespace(**attributes)
-    found, notes = _search(candidates, namespace, exact=True)
+    found, _notes = _search(candidates, namespace, exact=True)
     done = {draft.operator for draft in found}
     for operator in functions:
         if operator not in done:
@@ -247,8 +250,8 @@ def _search(
         **helpers(),
         "__lookup__": lambda key: getattr(homework, key),
     }
-    _namespace.clear()
-    _namespace.update(namespace)
+    NAMESPACE.clear()
+    NAMESPACE.update(namespace)
     wraps: list[str | None] = [None, *_wraps(homework)]
     notes: list[tuple[str, str]] = []
     drafts: list[Draft] = []
@@ -272,11 +275,11 @@ def _search(
         if found is None:
             notes.append((NOT_FOUND, f"{candidate.name}: it never answered like {operator.name}"))
             continue
-        if "kernel" in operator.parameters and not any("kernel" in line for line in found.lines):
-            if operator.family != "col2im":
-                note = f"{candidate.name}: its kernel size is fixed, which an adapter cannot claim"
-                notes.append((NOT_FOUND, note))
-                continue
+        gathers = "kernel" in operator.parameters and operator.family != "col2im"
+        if gathers and not any("kernel" in line for line in found.lines):
+            note = f"{candidate.name}: its kernel size is fixed, which an adapter cannot claim"
+            notes.append((NOT_FOUND, note))
+            continue
         plain = replace(found, origin=candidate.name)
         found = _finished(namespace, plain)
         drafts.append(found)
@@ -366,14 +369,12 @@ def _finished(namespace: Mapping[str, Any], draft: Draft) -> Draft:
 
 def _lengths_for(draft: Draft) -> dict[str, int]:
     operator = OPERATORS[draft.operator]
-    absent = _absent(operator, draft.layouts)
-    return {axis: 1 if axis in absent else size for axis, size in _lengths(operator, 0).items()}
+    absent = axes_left_out(operator, draft.layouts)
+    return {axis: 1 if axis in absent else size for axis, size in lengths_of(operator, 0).items()}
 
 
 def _answer(namespace: Mapping[str, Any], draft: Draft, probe: Any, **changed: Any) -> np.ndarray | None:
     """What a draft answers to a probe, with arguments replaced; None where it raises."""
-    from convform.conformance.infer_search import arguments_for, run
-
     try:
         arguments = {**arguments_for(draft.takes, draft.claims, draft.layouts, probe), **changed}
         scope = run(namespace, draft.takes, draft.lines, arguments)
@@ -388,7 +389,7 @@ def _expects(draft: Draft, probe: Any) -> np.ndarray:
     operator = OPERATORS[draft.operator]
     name = next(iter(operator.outputs))
     axes = operator.outputs[name]
-    return _layout(draft.layouts.get(KINDS[name]) or axes, axes).to_native(probe.expected[name])
+    return layout_of(draft.layouts.get(KINDS[name]) or axes, axes).to_native(probe.expected[name])
 
 
 def _with_kernel(namespace: Mapping[str, Any], draft: Draft) -> Draft:
@@ -415,27 +416,20 @@ def _with_default_stride(namespace: Mapping[str, Any], draft: Draft) -> Draft:
     answer = _answer(namespace, draft, probe)
     if answer is not None and (documented or agreement(answer, _expects(draft, probe)) == 1.0):
         return draft
-    kernel = "kernel"
-    if draft.claims.get("kernel") != draft.claims.get("stride") and "scalar" in draft.claims.get(
-        "stride", ""
-    ):
-        kernel = "kernel[0]" if draft.claims.get("kernel") != "square" else "kernel"
-    elif draft.claims.get("kernel") == "square" and "stride" not in draft.claims:
-        kernel = f"(kernel,) * {operator.rank}"
-    line = f"stride = {kernel} if stride is None else stride"
-    note = (CERTAIN, "it has no default stride; None is written out as the kernel size")
-    return replace(draft, lines=(line, *draft.lines), notes=(*draft.notes, note))
+    note = (CERTAIN, "it has no default stride, which is not claimed")
+    return replace(draft, claims={**draft.claims, "default_stride": False}, notes=(*draft.notes, note))
 
 
 def _with_bias(namespace: Mapping[str, Any], draft: Draft) -> Draft:
     operator = OPERATORS[draft.operator]
-    evaluate = _mirrored() if ("mirrored", "") in draft.notes else reference.evaluate
+    evaluate = mirrored_standard() if ("mirrored", "") in draft.notes else reference.evaluate
     probe = probe_of(operator, _lengths_for(draft), bias=True, evaluate=evaluate)
     answer = _answer(namespace, draft, probe)
     if answer is None or agreement(answer, _expects(draft, probe)) < draft.agreement:
         note = (GUESSED, "the bias does not do what a bias should, in the layout that it seems to have")
         draft = replace(draft, notes=(*draft.notes, note))
-    if draft.plan is not None and not draft.plan.bias:
+    initialised = any("initial(" in line for line in draft.lines)  # which makes zeros of None itself
+    if draft.plan is not None and not draft.plan.bias and not initialised:
         plain = probe_of(operator, _lengths_for(draft), evaluate=evaluate)
         answer = _answer(namespace, draft, plain, b=None)
         if answer is not None and agreement(answer, _expects(draft, plain)) >= draft.agreement:
@@ -446,7 +440,7 @@ def _with_bias(namespace: Mapping[str, Any], draft: Draft) -> Draft:
 def _with_activation(namespace: Mapping[str, Any], draft: Draft) -> Draft:
     """Where the forward pass ends in a ReLU, keep it inactive: a large bias, taken off again."""
     operator = OPERATORS[draft.operator]
-    evaluate = _mirrored() if ("mirrored", "") in draft.notes else reference.evaluate
+    evaluate = mirrored_standard() if ("mirrored", "") in draft.notes else reference.evaluate
     probe = probe_of(operator, _lengths_for(draft), negative=True, evaluate=evaluate)
     answer, expected = _answer(namespace, draft, probe), _expects(draft, probe)
     if answer is None or agreement(answer, expected) == 1.0:
@@ -468,8 +462,8 @@ def _with_activation(namespace: Mapping[str, Any], draft: Draft) -> Draft:
 
 
 def _claims(draft: Draft, homework: Any) -> dict[str, Any]:
-    claims = {key: value for key, value in draft.claims.items() if value}
-    claims = {key: value for key, value in claims.items() if key in draft.takes or key == "kernel"}
+    always = ("kernel", "default_stride")
+    claims = {key: value for key, value in draft.claims.items() if key in draft.takes or key in always}
     if ("mirrored", "") in draft.notes and _documents_mirroring(draft, homework):
         claims["kernel"] = f"{claims['kernel']} mirrored" if "kernel" in claims else "mirrored"
     return claims
@@ -514,13 +508,11 @@ def _layout_arguments(group: Sequence[Draft]) -> tuple[dict[str, str], list[dict
 
 def _native_layouts(draft: Draft) -> dict[str, str]:
     """Patterns of a draft that an adapter must be told: those that follow are left out."""
-    from convform.conformance.infer_search import _expected_pattern
-
     operator = OPERATORS[draft.operator.removesuffix(".backward")]
     given = {}
     for kind, pattern in draft.layouts.items():
         if kind == "output":
-            if pattern != _expected_pattern(operator, draft.layouts)[0]:
+            if pattern != follows_input(operator, draft.layouts)[0]:
                 given[kind] = pattern
         elif kind == "bias":
             if "b" in draft.takes and pattern != "o":
@@ -566,7 +558,7 @@ def _source(drafts: Sequence[Draft], notes: list[tuple[str, str]], name: str, sh
     ]
     uses_np = any(mark in line for draft in drafts for line in draft.lines for mark in ("np.", "initial("))
     imports = ("import numpy as np\n" if uses_np else "") + header
-    body = _body(drafts, name, _namespace.get("homework"))
+    body = _body(drafts, name, NAMESPACE.get("homework"))
     return (
         f'"""Adapter for {Path(shown).name}, written by convform infer."""\n\n'
         + "\n".join(comments)
@@ -587,7 +579,7 @@ def _body(drafts: Sequence[Draft], name: str, homework: Any) -> str:
         parts.append(f'{variable} = Adapter("{full}"{arguments})\n')
         for draft, layouts in zip(group, own, strict=True):
             claims = {**layouts, **_claims(draft, homework)}
-            said = "".join(f', {key}="{value}"' for key, value in claims.items())
+            said = "".join(f", {key}={value!r}" for key, value in claims.items()).replace("'", '"')
             takes = [
                 f"{arg}=None" if arg == "b" and draft.bias_optional else arg
                 for arg in sorted(draft.takes, key=lambda arg: arg == "b" and draft.bias_optional)

@@ -21,19 +21,19 @@ from convform.adapters.layout import Array
 from convform.conformance import infer_names as names
 from convform.conformance.infer_layouts import agreement, leaves
 from convform.conformance.infer_search import (
-    _ORDER,
     BIASES,
     BUDGET,
     ENOUGH,
     KINDS,
+    ORDER,
     Draft,
     Probe,
-    _absent,
-    _layout,
-    _lengths,
-    _mirrored,
-    _tried,
+    axes_left_out,
+    layout_of,
+    lengths_of,
+    mirrored_standard,
     probe_of,
+    tried,
     written,
 )
 from convform.spec.operators import OPERATORS, Operator
@@ -75,24 +75,24 @@ def search_backward(
         Expressions and functions that are called like a backward pass.
     """
     started = time.perf_counter()
-    absent = _absent(OPERATORS[forward.operator], forward.layouts)
+    absent = axes_left_out(OPERATORS[forward.operator], forward.layouts)
     best, reached = None, 0.0
     mirrored = ("mirrored", "") in forward.notes
     for rung in (0, 1):
-        lengths = {axis: 1 if axis in absent else n for axis, n in _lengths(operator, rung).items()}
-        evaluate = _mirrored() if mirrored else reference.evaluate
+        lengths = {axis: 1 if axis in absent else n for axis, n in lengths_of(operator, rung).items()}
+        evaluate = mirrored_standard() if mirrored else reference.evaluate
         probe = probe_of(operator, lengths, evaluate=evaluate)
         for lines in _ways(operator, forward, functions, namespace):
             takes = tuple(
                 name
-                for name in _ORDER
+                for name in ORDER
                 if name in forward.takes
                 or (
                     name in operator.inputs
                     and any(re.search(rf"(?<![\w.]){name}\b(?!=)", line) for line in lines)
                 )
             )
-            scope = _tried(namespace, takes, lines, forward.claims, forward.layouts, probe)
+            scope = tried(namespace, takes, lines, forward.claims, forward.layouts, probe)
             if scope is None:
                 continue
             layouts = {**forward.layouts, "bias": _bias_layout(scope, probe, forward)}
@@ -118,7 +118,7 @@ def search_backward(
                     forward,
                     layouts=layouts,
                     operator=operator.name,
-                    takes=tuple(n for n in _ORDER if n in takes or (n in operator.inputs and n != "b")),
+                    takes=tuple(n for n in ORDER if n in takes or (n in operator.inputs and n != "b")),
                     lines=tuple(lines),
                     outputs={name: entry.text for name, entry in found.items()},
                     agreement=float(np.mean([entry.agreement for entry in found.values()])),
@@ -240,11 +240,11 @@ def _bias_layout(scope: Mapping[str, Any], probe: Probe, forward: Draft) -> str:
     expected = probe.expected["db"]
     shapes = {"o": expected.shape}
     for other in BIASES:
-        shapes[other] = _layout(other, "o").shape({"o": expected.size})
+        shapes[other] = layout_of(other, "o").shape({"o": expected.size})
     for pattern, shape in shapes.items():
         for _, array in itertools.islice(leaves(scope.get("grads"), 2), 8):
             if array.shape == shape and agreement(array.reshape(-1), expected) == 1.0:
-                return pattern
+                return str(pattern)
     return "o"
 
 
@@ -263,7 +263,7 @@ def _gradients(
     found: dict[str, _Found] = {}
     for name, axes in operator.outputs.items():
         expected = probe.expected[name]
-        layout = _layout(forward.layouts.get(KINDS[name]) or axes, axes)
+        layout = layout_of(forward.layouts.get(KINDS[name]) or axes, axes)
         try:
             native = layout.to_native(expected)
         except ValueError:
@@ -301,9 +301,9 @@ def _by_name(
     for text, array in candidates:
         if array.shape != shape or not array.size:
             continue
-        if text == "grads" or text.startswith(f"grads[{('dx', 'dw', 'db').index(name)}]"):
-            if name == "dx" or text != "grads":
-                return _Found(text, 0.0, True)
+        position = ("dx", "dw", "db").index(name)
+        if text.startswith(f"grads[{position}]") or (text == "grads" and name == "dx"):
+            return _Found(text, 0.0, True)
         parts = [part.lower() for part in re.findall(r"\w+", text)]
         if any(part in _HINTS[name] for part in parts[1:]):
             boxed = [part for part in parts if part in ("grad", "grads", "gradients")]

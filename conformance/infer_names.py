@@ -37,14 +37,17 @@ ROLE_NAMES: Mapping[str, str] = MappingProxyType(
         "tensor input_tensor im feature_map signal input_image in_data xs features a_in",
         "w": "w weight weights kernels filter filters wt theta k_weights weight_matrix ws kern",
         "b": "b bias biases beta",
-        "dy": "dout dy dz d_out grad grad_output grad_out upstream delta dl_dy dldy da g gy gradient out_grad "
+        "dy": "dout dy dz d_out grad grad_output grad_out upstream delta dl_dy dldy da g gy gradient "
+        "out_grad "
         "output_grad dl_dout dldout accum_grad d_y grad_y upstream_grad dl d_output gout error grads eta gz",
         "cols": "col cols columns x_col xcol x_cols matrix patches rows col_matrix",
         "input_size": "x_shape input_shape xshape im_shape image_shape img_shape input_size shape in_shape "
         "x_size image_size original_shape insize",
-        "kernel": "kernel kernel_size k ksize kernels_shape ks pool_size size filter_size f kernel_shape filter_shape "
+        "kernel": "kernel kernel_size k ksize kernels_shape ks pool_size size filter_size f "
+        "kernel_shape filter_shape "
         "window window_size poolsize kern_size pool field pool_shape kernels_size",
-        "kernel_h": "kh kernel_h kernel_height filter_h filter_height fh hh k_h pool_h pool_height field_height "
+        "kernel_h": "kh kernel_h kernel_height filter_h filter_height fh hh k_h pool_h pool_height "
+        "field_height "
         "window_h ph_size kheight h_k h_filter ky r",
         "kernel_w": "kw kernel_w kernel_width filter_w filter_width fw ww k_w pool_w pool_width field_width "
         "window_w kwidth w_k w_filter kx",
@@ -60,13 +63,15 @@ ROLE_NAMES: Mapping[str, str] = MappingProxyType(
         "groups": "groups group n_groups num_groups",
         "ceil_mode": "ceil_mode cover_all ceil",
         "count_include_pad": "count_include_pad include_pad",
-        "in_channels": "in_channels in_ch c_in in_c n_in num_channels input_channels channels nin in_features "
+        "in_channels": "in_channels in_ch c_in in_c n_in num_channels input_channels channels nin "
+        "in_features "
         "n_c_prev cin ic in_planes n_channels in_depth input_depth channels_in inchannels depth c",
         "out_channels": "out_channels num_filters n_filters out_ch c_out out_c n_out output_channels nout "
         "out_features n_c cout oc num_kernels n_kernels channels_out outchannels out_planes out_depth o "
         "filter_num n_f nf output_depth out",
         "cache": "cache ctx context saved memo state",
-        "config": "params conv_param pool_param hparameters hparams config cfg options opts settings param conf "
+        "config": "params conv_param pool_param hparameters hparams config cfg options opts settings "
+        "param conf "
         "hyperparameters hyper",
         "init_w": "weight_init init initializer w_init weight_initializer kernel_initializer kernel_init "
         "initialiser weight_initialiser init_w init_weight init_weights weights_init",

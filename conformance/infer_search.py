@@ -48,7 +48,7 @@ BUDGET = 12.0
 
 WINDOW = ("stride", "padding", "dilation")
 FLAGS = ("groups", "ceil_mode", "count_include_pad")
-_ORDER = ("x", "w", "b", "dy", "cols", "input_size", "kernel", *WINDOW, *FLAGS)
+ORDER = ("x", "w", "b", "dy", "cols", "input_size", "kernel", *WINDOW, *FLAGS)
 
 RECORDER = '''class Recorder:
     """An optimizer that keeps the gradients it is given and leaves the weights alone."""
@@ -196,7 +196,8 @@ class Plan:
 
 
 @lru_cache(maxsize=4096)
-def _layout(pattern: str, axes: str) -> Layout:
+def layout_of(pattern: str, axes: str) -> Layout:
+    """Read a pattern, once."""
     return Layout.parse(pattern, axes.split(), allow_empty=True)
 
 
@@ -235,10 +236,10 @@ def arguments_for(
     for name in takes:
         if name in probe.inputs:
             axes = probe.operator.inputs[name]
-            arguments[name] = _layout(layouts.get(KINDS[name]) or axes, axes).to_native(probe.inputs[name])
+            arguments[name] = layout_of(layouts.get(KINDS[name]) or axes, axes).to_native(probe.inputs[name])
         elif name == "input_size":
             axes = OPERATORS[probe.operator.forward].inputs.get("x") or probe.operator.outputs["x"]
-            layout = _layout(layouts.get("input") or axes, axes)
+            layout = layout_of(layouts.get("input") or axes, axes)
             arguments[name] = layout.shape(probe.sizes)
         else:
             arguments[name] = _parameter(name, probe.parameters.get(name), claims.get(name, "pair"))
@@ -320,7 +321,7 @@ def probe_of(
     return Probe(operator, inputs, parameters, evaluate(operator.name, inputs, parameters), sizes)
 
 
-def _lengths(operator: Operator, rung: int) -> dict[str, int]:
+def lengths_of(operator: Operator, rung: int) -> dict[str, int]:
     """Sizes of the probes, from the telling to the modest ones that more defects survive."""
     spatial = ((5, 7, 8), (6, 6, 6), (6, 7, 8), (6, 6, 6))[rung][-operator.rank :]
     others = ((2, 3, 5), (2, 3, 5), (2, 1, 5), (1, 1, 1))[rung]
@@ -428,10 +429,11 @@ def slots_of(parameters: Sequence[Parameter], operator: Operator, scope: str) ->
 
 
 def base_choices(
-    plan: Plan, limit: int = 48, also: frozenset[str] = frozenset()
+    plan: Plan, limit: int = 128, also: frozenset[str] = frozenset()
 ) -> Iterator[dict[Slot, Option | None]]:
     """The first choices to try: what is required in each of its forms, the rest left out."""
     forced = {"x", "w", "b", "cols", "dy", "input_size", "kernel", "kernel_h", "kernel_w"}
+    forced |= {"in_channels", "out_channels"}
     if plan.operator.is_pooling:
         forced |= {"stride", "stride_h", "stride_w"}
     forced |= also
@@ -440,14 +442,15 @@ def base_choices(
         if slot.role == "padding" and isinstance(slot.parameter.default, str):
             upper = slot.parameter.default.isupper()
             lists.append([Option('"VALID"' if upper else '"valid"')])
-        elif (
-            slot.required or slot.role in forced or slot.role == "in_channels" or slot.role == "out_channels"
-        ):
-            lists.append(slot.options)
+        elif slot.required or slot.role in forced or _unusual_default(slot):
+            # A word comes in once the base is known; "valid" stands for it here.
+            lists.append([option for option in slot.options if option.claims.get("padding") != "string"])
         else:
             lists.append([None])
-    for picked in itertools.islice(itertools.product(*lists), limit):
-        yield dict(zip(plan.slots, picked, strict=True))
+    picks = list(itertools.islice(itertools.product(*(range(len(options)) for options in lists)), 4096))
+    picks.sort(key=lambda pick: (len(set(pick)), sum(pick)))  # all scalars, all pairs, then the mixed ones
+    for pick in picks[:limit]:
+        yield {slot: options[i] for slot, options, i in zip(plan.slots, lists, pick, strict=True)}
 
 
 def _unusual_default(slot: Slot) -> bool:
@@ -500,7 +503,7 @@ def written(
         if any(re.search(rf"\b{name}\b", line) for line in filled):
             takes.add(name)
     takes.update(name for name in ("input_size", "kernel") if name in operator_needs(plan.operator))
-    return filled, tuple(name for name in _ORDER if name in takes), claims
+    return filled, tuple(name for name in ORDER if name in takes), claims
 
 
 def operator_needs(operator: Operator) -> set[str]:
@@ -681,7 +684,7 @@ def _preparations(cls: type) -> list[tuple[str, ...]]:
 
 
 # Set by `search_forward` while it looks at one homework; plans need it to build layers once.
-_namespace: dict[str, Any] = {}
+NAMESPACE: dict[str, Any] = {}
 
 
 def _places(plan: Plan, prepare: tuple[str, ...]) -> Iterator[tuple[str, str | None, str, bool]]:
@@ -690,7 +693,7 @@ def _places(plan: Plan, prepare: tuple[str, ...]) -> Iterator[tuple[str, str | N
     seen = set()
     for choice in base_choices(plan):
         for c, o in ((3, 5), (1, 5), (3, 1), (1, 1)):
-            lengths = {**_lengths(operator, 0), "c": c, "o": o}
+            lengths = {**lengths_of(operator, 0), "c": c, "o": o}
             probe = probe_of(operator, lengths)
             taps = int(np.prod(probe.parameters.get("kernel", (2,) * operator.rank)))
             literal = {"C": str(c), "I": str(c), "O": str(o), "K-1": "2", "KS": str((2,) * operator.rank)}
@@ -709,16 +712,14 @@ def _places(plan: Plan, prepare: tuple[str, ...]) -> Iterator[tuple[str, str | N
                 if pattern:
                     axes = operator.inputs["x"]
                     try:
-                        arguments["x"] = _layout(pattern, axes).to_native(probe.inputs["x"])
+                        arguments["x"] = layout_of(pattern, axes).to_native(probe.inputs["x"])
                     except Exception:
                         continue
                 extra = [] if any("recorder =" in text for text in built) else ["recorder = Recorder()"]
-                scope = run(_namespace, tuple(arguments), [*extra, *built, *prepare], arguments)
+                scope = run(NAMESPACE, tuple(arguments), [*extra, *built, *prepare], arguments)
                 if scope is None:
                     continue
-                arrays = [
-                    (path, array) for path, array in leaves(scope["layer"]) if path and not array.ndim == 0
-                ]
+                arrays = [(path, array) for path, array in leaves(scope["layer"]) if path and array.ndim != 0]
                 weights = [path for path, a in arrays if a.size == c * o * taps and a.size > max(c, o)]
                 weights.sort(
                     key=lambda path: _hint(path, ("w", "weight", "weights", "filters", "kernels", "kernel"))
@@ -839,7 +840,7 @@ def _base_drafts(
             pairs = _column_pairs(operator, preferred, 400 if rung > 1 else 30)
         else:
             pairs = _layout_pairs(operator, preferred, odd)
-        biases = (plan.bias_pattern,)
+        biases: tuple[str, ...] = (plan.bias_pattern,)
         if any(slot.role == "b" and choice[slot] is not None for slot in plan.slots):
             biases = BIASES
         for layouts in _with_bias(pairs, biases, operator):
@@ -849,15 +850,15 @@ def _base_drafts(
             if draft is None:
                 continue
             lines, takes, claims = draft
-            absent = frozenset(_absent(operator, layouts))
+            absent = frozenset(axes_left_out(operator, layouts))
             if absent not in probes:
                 lengths = {
-                    axis: 1 if axis in absent else size for axis, size in _lengths(operator, rung).items()
+                    axis: 1 if axis in absent else size for axis, size in lengths_of(operator, rung).items()
                 }
                 stride = (2,) * operator.rank if apart else None
                 probes[absent] = probe_of(operator, lengths, stride=stride)
             probe = probes[absent]
-            result = _tried(namespace, takes, lines, claims, layouts, probe)
+            result = tried(namespace, takes, lines, claims, layouts, probe)
             if result is None:
                 continue
             fitted = _read(operator, result, probe, layouts)
@@ -872,7 +873,7 @@ def _base_drafts(
                     name, text, fit = mirrored
                     notes = (("mirrored", ""),)
             own = dict(layouts)
-            if not (operator.family == "col2im"):
+            if operator.family != "col2im":
                 own[output_kind] = fit.pattern
             yield Draft(
                 operator.name,
@@ -889,7 +890,7 @@ def _base_drafts(
             )
 
 
-def _absent(operator: Operator, layouts: Mapping[str, str]) -> set[str]:
+def axes_left_out(operator: Operator, layouts: Mapping[str, str]) -> set[str]:
     """Axes of the canonical sizes (n, c, o) that some layout leaves out."""
     absent = set()
     for name, axes in {**operator.inputs, **operator.outputs}.items():
@@ -921,7 +922,7 @@ def _layout_pairs(
 def _together(pattern: str, operator: Operator) -> bool:
     """Whether a pattern has the spatial axes side by side and in order."""
     spatial = SPATIAL_AXES[operator.rank]
-    found = [a for a in re.findall(r"\w+", pattern)]
+    found = list(re.findall(r"\w+", pattern))
     places = [i for i, a in enumerate(found) if a.removeprefix("k") in spatial]
     in_order = [found[i].removeprefix("k") for i in places] == list(spatial)
     return not pattern or (in_order and places[-1] - places[0] == len(spatial) - 1)
@@ -938,7 +939,7 @@ def _with_bias(
     if "b" not in operator.inputs:
         yield from pairs
         return
-    usual = []
+    usual: list[dict[str, str]] = []
     for layouts in pairs:
         if len(usual) < 40:
             usual.append(layouts)
@@ -960,7 +961,7 @@ def _column_pairs(
             yield {"input": x, "columns": pattern}
 
 
-def _tried(
+def tried(
     namespace: Mapping[str, Any],
     takes: tuple[str, ...],
     lines: Sequence[str],
@@ -968,6 +969,7 @@ def _tried(
     layouts: Mapping[str, str],
     probe: Probe,
 ) -> dict[str, Any] | None:
+    """Run a draft on a probe; the local variables of its wrapper, or None."""
     try:
         arguments = arguments_for(takes, claims, layouts, probe)
     except Exception:  # a layout that leaves out an axis which the probe has
@@ -976,7 +978,7 @@ def _tried(
     return scope
 
 
-def _expected_pattern(operator: Operator, layouts: Mapping[str, str]) -> list[str]:
+def follows_input(operator: Operator, layouts: Mapping[str, str]) -> list[str]:
     """What the layout of the output is when it follows from the input's."""
     follows = layouts["input"].split()
     channel = "c" if operator.is_pooling else "o"
@@ -1001,7 +1003,7 @@ def _read(
         elif operator.family == "col2im":
             fit = fit_order(array, expected, axes, only=[layouts["input"]])
         else:
-            preferred = [p for p in _expected_pattern(operator, layouts)]
+            preferred = list(follows_input(operator, layouts))
             fit = fit_order(array, expected, axes, preferred)
         if fit.pattern and (best is None or fit.agreement > best[2].agreement):
             best = name, path, fit
@@ -1010,7 +1012,8 @@ def _read(
     return best
 
 
-def _mirrored() -> Evaluate:
+def mirrored_standard() -> Evaluate:
+    """The standard with the kernel mirrored, which a dialect may declare."""
     found = [m for m in MISREADINGS.values() if m.dialect == ("kernel", "mirrored")]
     return misread(*found[:1])
 
@@ -1018,7 +1021,7 @@ def _mirrored() -> Evaluate:
 def _mirrored_fit(
     operator: Operator, scope: Mapping[str, Any], probe: Probe, layouts: Mapping[str, str]
 ) -> tuple[str, str, Fit] | None:
-    expected = _mirrored()(operator.name, probe.inputs, probe.parameters)
+    expected = mirrored_standard()(operator.name, probe.inputs, probe.parameters)
     return _read(operator, scope, replace(probe, expected=expected), layouts)
 
 
@@ -1029,14 +1032,14 @@ def widened(namespace: Mapping[str, Any], draft: Draft) -> Draft:
     """Find out what else can be said to a draft: every parameter in the widest form that does not raise."""
     assert draft.plan is not None
     operator = OPERATORS[draft.operator]
-    evaluate = _mirrored() if ("mirrored", "") in draft.notes else reference.evaluate
+    evaluate = mirrored_standard() if ("mirrored", "") in draft.notes else reference.evaluate
     for slot in draft.plan.slots:
         for option in _wider(slot, draft.choice[slot], operator):
             changed: dict[Slot, Option | None] = {**draft.choice, slot: option}
             for other in draft.plan.slots:  # y and x of the same parameter belong together
-                if other is not slot and slot.role and other.role and slot.role[-2:] in ("_h", "_w"):
-                    if other.role[:-2] == slot.role[:-2]:
-                        changed[other] = other.options[0]
+                per_axis = slot.role and other.role and slot.role[-2:] in ("_h", "_w")
+                if other is not slot and per_axis and str(other.role)[:-2] == str(slot.role)[:-2]:
+                    changed[other] = other.options[0]
             wider = _accepted(namespace, draft, changed, slot, option, evaluate)
             if wider is not None:
                 draft = wider
@@ -1071,7 +1074,8 @@ def _accepted(
     evaluate: Evaluate,
 ) -> Draft | None:
     """Draft with another choice, if the homework does not raise and answers with the right rank."""
-    assert draft.plan is not None and slot.role is not None
+    assert draft.plan is not None
+    assert slot.role is not None
     operator = OPERATORS[draft.operator]
     body = written(draft.plan, choice, draft.layouts)
     if body is None:
@@ -1086,8 +1090,8 @@ def _accepted(
         value = values[name][:rank] if pair else (values[name][0],) * rank
         unequal[name] = value
     lengths = {
-        axis: 1 if axis in _absent(operator, draft.layouts) else size + (2 if axis in "dhw" else 0)
-        for axis, size in _lengths(operator, 0).items()
+        axis: 1 if axis in axes_left_out(operator, draft.layouts) else size + (2 if axis in "dhw" else 0)
+        for axis, size in lengths_of(operator, 0).items()
     }
     if operator.is_pooling and name == "padding":
         unequal["kernel"] = (4,) * rank  # padding up to half the kernel is what pools accept
@@ -1100,9 +1104,9 @@ def _accepted(
     if option.claims.get("padding") == "string":
         # 'same' keeps the size, which is the padded size that a probe with stride 1 and one more has.
         word = replace(probe, parameters={**probe.parameters, "padding": "same"})
-        scope = _tried(namespace, takes, lines, claims, draft.layouts, word)
+        scope = tried(namespace, takes, lines, claims, draft.layouts, word)
     else:
-        scope = _tried(namespace, takes, lines, claims, draft.layouts, probe)
+        scope = tried(namespace, takes, lines, claims, draft.layouts, probe)
     if scope is None:
         return None
     ((output, text),) = draft.outputs.items()
@@ -1111,7 +1115,7 @@ def _accepted(
     except Exception:
         return None
     kind = KINDS[output]
-    layout = _layout(draft.layouts[kind], operator.outputs[output])
+    layout = layout_of(draft.layouts[kind], operator.outputs[output])
     shape = layout.shape(probe.sizes)
     if array.ndim != len(shape):
         return None

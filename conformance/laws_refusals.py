@@ -260,7 +260,8 @@ def refused_ranks(subject: Subject) -> Iterator[Case]:
     name = "cols" if "cols" in case.inputs else "x"
     if not subject.takes(name):
         return
-    yield replace(case, arrangement="one axis too many", refused=f"{name} with one axis too many")
+    if not {"n", "c"} & subject.space.absent:  # else it could be the form with a batch, which is unspecified
+        yield replace(case, arrangement="one axis too many", refused=f"{name} with one axis too many")
     # A single sample and channel, so that nothing else is wrong.
     single = _base(subject, Channels())
     layout = subject.implementation.layouts[name]

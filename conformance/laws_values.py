@@ -123,8 +123,8 @@ def single(ch: Channels) -> bool:
 
 
 def several(ch: Channels) -> bool:
-    """More than one channel in and out, where there are any; different numbers of each."""
-    return ch.groups == 1 and ch.c > 1
+    """One sample of more than one channel, and any number of filters."""
+    return ch.groups == ch.n == 1 and ch.c > 1
 
 
 def batched(ch: Channels) -> bool:
@@ -266,7 +266,7 @@ def _ladder() -> Iterable[Law]:
         ("db", ("CONVGRAD-3",)),
     ):
         yield law(output, ("conv.backward",), owners, plain, check_output(output), output=output)
-    tiles = Focus(axis=every(_PLAIN, tiled), channels=single)
+    tiles = Focus(axis=every(_PLAIN, tiled), channels=single, default_stride=False)
     yield law("values", ("max_pool",), ("MAXPOOL-1", "WINDOW-1"), tiles)
     yield law("values", ("max_pool.backward",), ("MAXGRAD-1", "MAXPOOL-1"), tiles)
     yield law("values", ("avg_pool",), ("AVGPOOL-1", "WINDOW-1"), tiles)
@@ -301,14 +301,16 @@ def _ladder() -> Iterable[Law]:
     for families, clauses in _LINEAR_WINDOWS:
         yield law("stride", families, ("WINDOW-2", *clauses), stride, needs=("stride",))
     yield law("stride", POOLS, ("WINDOW-2",), pool_stride, needs=("stride",))
-    rest = replace(stride, some_axis=every(leaves_rest, several_taps), ceil_mode=False)
+    rest = replace(stride, some_axis=every(leaves_rest, several_taps), ceil_mode=False, default_stride=False)
     yield law("floor", LINEAR, ("WINDOW-1",), rest, needs=("stride",))
     yield law("floor", POOLS, ("WINDOW-1",), rest)
     default = Focus(axis=_PLAIN, some_axis=several_taps, default_stride=True)
     yield law("default_stride", POOLS, ("POOL-1",), default, needs=("stride",))
 
     # From here on the stride stays out of the way: one, or for pooling the kernel size as well.
-    padding = Focus(axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped, in_numbers=True)
+    padding = Focus(
+        axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped, in_numbers=True
+    )
     for family, clauses in (
         ("im2col", ("IM2COL-2", "WINDOW-3")),
         ("col2im", ("COL2IM-2", "WINDOW-3")),

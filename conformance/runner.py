@@ -43,8 +43,11 @@ DEFAULT_SEED = 0
 SHRINK_SECONDS = 2.0
 """Time after which a slow subject's counterexample is not made any smaller."""
 
-DEATHS = {"crashed": 12, "timed out": 4}
-"""Ends of the subject's process that the counterexample of one law may cost, by outcome."""
+DEATHS = {"crashed": 10, "timed out": 4}
+"""Ends of the subject's process that the counterexample of one law may cost, by outcome.
+
+That is for the first law that it dies in; in those after it the first case will do.
+"""
 
 SHRINK_DEATHS_SECONDS = 8.0
 """The same as `SHRINK_SECONDS` for a process that ends, and takes its time to start again."""
@@ -65,6 +68,7 @@ class _Trial:
     first_at: float | None = None
     false_pass: float = 0.0
     deaths: int = 0
+    has_died: bool = False
 
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case."""
@@ -96,7 +100,8 @@ class _Trial:
             return False
         seconds = time.perf_counter() - self.first_at
         if self.best is not None and self.best.outcome is not None:
-            spent = self.deaths >= DEATHS[self.best.outcome] or seconds > SHRINK_DEATHS_SECONDS
+            most = 1 if self.has_died else DEATHS[self.best.outcome]
+            spent = self.deaths >= most or seconds > SHRINK_DEATHS_SECONDS
         else:
             spent = seconds > SHRINK_SECONDS
         return not self.shrink or spent
@@ -116,6 +121,7 @@ def run_law(
     origin: str | None = None,
     *,
     shrink: bool = True,
+    has_died: bool = False,
 ) -> LawResult:
     """Run one law on one subject.
 
@@ -133,6 +139,9 @@ def run_law(
         What `convform.adapters.load` finds the adapter by, for the reproducer.
     shrink
         Whether to look for the smallest counterexample; the first one will do where only the fact counts.
+    has_died
+        Whether the process of the subject has ended in another law already, so that one more small case of
+        that is not worth the time.
 
     Returns
     -------
@@ -143,7 +152,7 @@ def run_law(
     if reason is not None:
         return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
     own_seed = zlib.crc32(f"{seed} {subject.operator.name} {law.name}".encode())
-    trial = _Trial(subject, law, shrink)
+    trial = _Trial(subject, law, shrink, has_died=has_died)
     started = time.perf_counter()
     try:
         claimed = _search(trial, profile, own_seed)
@@ -285,7 +294,8 @@ def judge(
                     continue
                 if progress:
                     progress(name, law.name)
-                results[name].append(run_law(subject, law, profile, seed, origin))
+                died = any(result.outcome for result in results[name])
+                results[name].append(run_law(subject, law, profile, seed, origin, has_died=died))
     reports = []
     for name, found in results.items():
         subject = subjects[name]

@@ -52,8 +52,11 @@ class Violation(Exception):
         that was judged.
         """
         case = gone.case if judged is None or gone.case.operator is judged.operator else judged
-        lines = [line for line in gone.last_words.splitlines() if line.strip()]
-        words = f"; its last words were: {first_line(lines[-1])}" if lines else ""
+        before, _, frames = gone.last_words.partition("(most recent call first):\n")
+        lines = [line.strip() for line in (frames or before).splitlines() if line.strip()]
+        # Python says where it was, innermost first; others say what they have to say at the end.
+        said = ", ".join(lines[:2]) if frames else lines[-1] if lines else ""
+        words = f"; its last words were: {first_line(said)}" if said else ""
         return cls(case, f"{gone.outcome}: {gone}{words}", outcome=gone.outcome)
 
     @property

@@ -11,11 +11,12 @@ from convform.adapters import Adapter
 
 def im2col(x, kH, kW):
     H, W = x.shape
-    columns = []
-    for row in range(H - kH + 1):
-        for column in range(W - kW + 1):
-            columns.append(x[row : row + kH, column : column + kW].flatten())
-    return np.stack(columns, axis=1)
+    out_H, out_W = H - kH + 1, W - kW + 1
+    columns = np.zeros((kH * kW, out_H * out_W), dtype=x.dtype)
+    for i in range(out_H):
+        for j in range(out_W):
+            columns[:, i * out_W + j] = x[i : i + kH, j : j + kW].flatten()
+    return columns
 
 
 # ------------------------------------------------------------------------------- plugged into convform

@@ -18,7 +18,7 @@ def positions(size, k, stride, padding):
 
 
 def im2col(x, kH, kW, stride=1, padding=0):
-    N, C, H, W = x.shape
+    _, C, H, W = x.shape
     rows, cols = positions(H, kH, stride, padding), positions(W, kW, stride, padding)
     padded = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
     windows = padded[:, :, rows[:, None, :, None], cols[None, :, None, :]]  # N C oH oW kH kW
@@ -38,7 +38,7 @@ def col2im(col, x_shape, kH, kW, stride=1, padding=0):
 
 class Conv2D:
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0):
-        self.W = np.random.randn(out_channels, in_channels, kernel_size, kernel_size)
+        self.W = np.zeros((out_channels, in_channels, kernel_size, kernel_size))
         self.b = np.zeros(out_channels)
         self.k, self.stride, self.padding = kernel_size, stride, padding
 
@@ -60,15 +60,24 @@ class Conv2D:
 
 
 # ------------------------------------------------------------------------------- plugged into convform
-lab = Adapter("notebook", columns="(n oh ow) (c kh kw)")
-SCALAR = {"stride": "scalar", "padding": "scalar"}
-lab.implements("im2col", **SCALAR)(
-    lambda x, kernel, stride, padding: im2col(x, *kernel, stride, padding)
-)
-lab.implements("col2im", **SCALAR)(
-    lambda cols, input_size, kernel, stride, padding: col2im(cols, input_size, *kernel, stride, padding)
-)
+functions = Adapter("notebook-functions", columns="(n oh ow) (c kh kw)")
+
+
+@functions.implements("im2col", stride="scalar", padding="scalar")
+def gather(x, kernel, stride, padding):
+    return im2col(x, *kernel, stride, padding)
+
+
+@functions.implements("col2im", stride="scalar", padding="scalar")
+def scatter(cols, input_size, kernel, stride, padding):
+    return col2im(cols, input_size, *kernel, stride, padding)
+
+
+layer = Adapter("notebook-layer")
 Layer(
     lambda w, stride, padding: Conv2D(w.shape[1], w.shape[0], w.shape[2], stride, padding),
-    weight="W", bias="b", dw="dW", db="db",
-).plug_into(lab, "conv2d", kernel="square", **SCALAR)
+    weight="W",
+    bias="b",
+    dw="dW",
+    db="db",
+).plug_into(layer, "conv2d", kernel="square", stride="scalar", padding="scalar")

@@ -24,7 +24,7 @@ def pair(value):
 class Conv2d:
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0):
         self.kernel_size, self.stride, self.padding = pair(kernel_size), pair(stride), pair(padding)
-        self.W = Parameter(np.random.normal(size=(out_channels, in_channels, *self.kernel_size)))
+        self.W = Parameter(np.zeros((out_channels, in_channels, *self.kernel_size)))
         self.b = Parameter(np.zeros(out_channels))
 
     def forward(self, x):
@@ -77,8 +77,9 @@ class MaxPool2d:
 lab = Adapter("boxes")
 Layer(
     lambda w, stride, padding: Conv2d(w.shape[1], w.shape[0], w.shape[2:], stride, padding),
-    weight="W.data", bias="b.data", dw="W.grad", db="b.grad",
+    weight="W.data",
+    bias="b.data",
+    dw="W.grad",
+    db="b.grad",
 ).plug_into(lab, "conv2d")
-Layer(lambda kernel, stride: MaxPool2d(kernel, stride)).plug_into(
-    lab, "max_pool2d", default_stride=False
-)
+Layer(lambda kernel, stride: MaxPool2d(kernel, stride)).plug_into(lab, "max_pool2d", default_stride=False)

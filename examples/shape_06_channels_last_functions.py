@@ -19,8 +19,8 @@ def im2col(Z, k):
 
 
 def conv(Z, weight):
-    N, H, W, C = Z.shape
-    k, _, C, O = weight.shape
+    N, H, W, _ = Z.shape
+    k, _, _, O = weight.shape
     flat = weight.transpose(2, 0, 1, 3).reshape(-1, O)  # the defect: should not be transposed
     return (im2col(Z, k) @ flat).reshape(N, H - k + 1, W - k + 1, O)
 

@@ -37,7 +37,7 @@ def col2im(cols, x_shape, field_height, field_width, pad, stride):
 
 def conv_forward(x, w, b, conv_param):
     stride, pad = conv_param["stride"], conv_param["pad"]
-    F, C, HH, WW = w.shape
+    F, _, HH, WW = w.shape
     N, _, H, W = x.shape
     cols = im2col(x, HH, WW, pad, stride)
     out = w.reshape(F, -1) @ cols + b[:, None]
@@ -61,33 +61,35 @@ def max_pool_forward(x, pool_param):
     out = np.empty((N, C, (H - HH) // stride + 1, (W - WW) // stride + 1), dtype=x.dtype)
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
-            out[:, :, i, j] = x[
-                :, :, i * stride : i * stride + HH, j * stride : j * stride + WW
-            ].max(axis=(2, 3))
+            out[:, :, i, j] = x[:, :, i * stride : i * stride + HH, j * stride : j * stride + WW].max(
+                axis=(2, 3)
+            )
     return out, (x, pool_param)
 
 
 # ------------------------------------------------------------------------------- plugged into convform
 lab = Adapter("external-cache", columns="(c kh kw) (oh ow n)")
-SCALAR = {"stride": "scalar", "padding": "scalar"}
 
 
-@lab.implements("im2col", **SCALAR)
+@lab.implements("im2col", stride="scalar", padding="scalar")
 def gather(x, kernel, stride, padding):
     return im2col(x, *kernel, padding, stride)
 
 
-@lab.implements("conv2d", **SCALAR)
+@lab.implements("conv2d", stride="scalar", padding="scalar")
 def forward(x, w, b, stride, padding):
     return conv_forward(x, w, b, {"stride": stride, "pad": padding})[0]
 
 
-@lab.implements("conv2d.backward", **SCALAR)
+@lab.implements("conv2d.backward", stride="scalar", padding="scalar")
 def backward(x, w, b, dy, stride, padding):
     return conv_backward(dy, conv_forward(x, w, b, {"stride": stride, "pad": padding})[1])
 
 
-@lab.implements("max_pool2d", stride="scalar", default_stride=False)
+pools = Adapter("external-cache-pool")
+
+
+@pools.implements("max_pool2d", stride="scalar", default_stride=False)
 def pool(x, kernel, stride):
     sizes = {"pool_height": kernel[0], "pool_width": kernel[1], "stride": stride}
     return max_pool_forward(x, sizes)[0]

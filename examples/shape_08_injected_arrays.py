@@ -75,9 +75,9 @@ class Pooling:
 # ------------------------------------------------------------------------------- plugged into convform
 lab = Adapter("injected")
 SCALAR = {"stride": "scalar", "padding": "scalar"}
-Layer(
-    lambda w, b, stride, padding: Convolution(w, b, stride, padding), dw="dW", db="db"
-).plug_into(lab, "conv2d", **SCALAR)
-Layer(
-    lambda kernel, stride, padding: Pooling(*kernel, stride, padding)
-).plug_into(lab, "max_pool2d", default_stride=False, max_padding="half-kernel", **SCALAR)
+Layer(lambda w, b, stride, padding: Convolution(w, b, stride, padding), dw="dW", db="db").plug_into(
+    lab, "conv2d", **SCALAR
+)
+Layer(lambda kernel, stride, padding: Pooling(*kernel, stride, padding)).plug_into(
+    lab, "max_pool2d", default_stride=False, max_padding="half-kernel", **SCALAR
+)

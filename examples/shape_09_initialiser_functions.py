@@ -11,7 +11,7 @@ from convform.adapters import Adapter, Layer
 
 
 class Linear:
-    """Rows times weights plus bias; gradients accumulate."""
+    """Rows times flattened weights plus bias; gradients accumulate."""
 
     def __init__(self, weight_init, bias_init):
         self.W, self.b = weight_init(), bias_init()
@@ -22,18 +22,20 @@ class Linear:
 
     def forward(self, rows):
         self.rows = rows
-        return rows @ self.W.T + self.b
+        return rows @ self.W.reshape(len(self.W), -1).T + self.b
 
     def backward(self, dLdY):
-        self.dLdW += dLdY.T @ self.rows
+        self.dLdW += (dLdY.T @ self.rows).reshape(self.W.shape)
         self.dLdb += dLdY.sum(axis=0)
-        return dLdY @ self.W
+        return dLdY @ self.W.reshape(len(self.W), -1)
 
 
 class Conv2d:
     def __init__(self, in_channels, out_channels, k, stride, padding, weight_init, bias_init):
         self.k, self.stride, self.padding, self.in_channels = k, stride, padding, in_channels
-        self.linear = Linear(lambda: weight_init((out_channels, in_channels * k * k)), lambda: bias_init(out_channels))
+        self.linear = Linear(
+            lambda: weight_init((out_channels, in_channels, k, k)), lambda: bias_init(out_channels)
+        )
 
     def places(self, x_shape):
         """Where the taps of every window lie in the flattened padded batch: rows × taps."""
@@ -69,7 +71,7 @@ class Conv2d:
 lab = Adapter("initialisers")
 Layer(
     lambda w, b, stride, padding: Conv2d(
-        w.shape[1], w.shape[0], w.shape[2], stride, padding, w.reshape, lambda out: b
+        w.shape[1], w.shape[0], w.shape[2], stride, padding, lambda shape: w, lambda out: b
     ),
     dw="linear.dLdW",
     db="linear.dLdb",

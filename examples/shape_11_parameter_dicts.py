@@ -15,7 +15,7 @@ class Conv2D:
     def __init__(self, filters, kernel_size, channels, stride=1, padding="valid"):
         self.k, self.stride, self.padding = kernel_size, stride, padding
         self.parameters = {
-            "W": 0.1 * np.random.randn(kernel_size, kernel_size, channels, filters),
+            "W": np.zeros((kernel_size, kernel_size, channels, filters)),
             "b": np.zeros((1, 1, 1, filters)),
         }
         self.gradients = {}

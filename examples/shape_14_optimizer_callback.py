@@ -36,7 +36,9 @@ class Conv2D:
             for k in range(kH)
             for m in range(kW)
         }
-        Y = sum(np.einsum("nchw,oc->nohw", self.X[tap], self.W[:, :, k, m]) for (k, m), tap in self.taps.items())
+        Y = sum(
+            np.einsum("nchw,oc->nohw", self.X[tap], self.W[:, :, k, m]) for (k, m), tap in self.taps.items()
+        )
         return Y + self.b[:, None, None]
 
     def backward_pass(self, g):

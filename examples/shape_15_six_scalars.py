@@ -22,9 +22,7 @@ def im2col(x, kh, kw, sy, sx, ph, pw, pval=0, cover_all=False, dy=1, dx=1):
     col = np.empty((n, c, kh, kw, oh, ow), dtype=x.dtype)
     for j in range(kh):
         for i in range(kw):
-            col[:, :, j, i] = x[
-                :, :, j * dy : j * dy + sy * oh : sy, i * dx : i * dx + sx * ow : sx
-            ]
+            col[:, :, j, i] = x[:, :, j * dy : j * dy + sy * oh : sy, i * dx : i * dx + sx * ow : sx]
     return col
 
 

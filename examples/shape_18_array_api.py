@@ -5,7 +5,7 @@ machine with a device library, `plugged("on-gpu", cupy)` makes an adapter of the
 there and come back in one transfer each per call. ``convform check examples/shape_18_array_api.py``
 """
 
-import inspect
+import functools
 import math
 
 import numpy as np
@@ -75,19 +75,13 @@ def avg_pool2d(x, kernel, stride, padding):
 def plugged(name, xp, back=np.asarray):
     """Plug the functions in for arrays of `xp`; `back` makes a NumPy array of what they return."""
     lab = Adapter(name)
+    for function in (im2col, conv2d, max_pool2d, avg_pool2d):
 
-    def implements(operator, function, **claims):
-        def there_and_back(**given):
-            arrays = {key: xp.asarray(v) if isinstance(v, np.ndarray) else v for key, v in given.items()}
-            return back(function(**arrays))
+        def there_and_back(function=function, **given):
+            arrays = {key: xp.asarray(given[key]) for key in ("x", "w", "b") if key in given}
+            return back(function(**given | arrays))
 
-        there_and_back.__signature__ = inspect.signature(function)
-        lab.implements(operator, **claims)(there_and_back)
-
-    implements("im2col", im2col)
-    implements("conv2d", conv2d)
-    implements("max_pool2d", max_pool2d, max_padding="half-kernel")
-    implements("avg_pool2d", avg_pool2d)
+        lab.implements(function.__name__)(functools.wraps(function)(there_and_back))
     return lab
 
 

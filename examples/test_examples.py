@@ -60,14 +60,12 @@ def test_every_shape_has_its_example():
     assert numbers == [f"{number:02}" for number in range(1, 19)]
 
 
-@pytest.mark.parametrize("name", DESERVED)
+@pytest.mark.parametrize("name", [name for name in DESERVED if name.startswith("shape_")])
 def test_an_adapter_is_short(name):
-    """At most ten statements for each adapter, imports and the subject's own code not counted."""
-    _, adapter = sources()[name].read_text(encoding="utf-8").split(PLUGGED)
-    adapters = find(str(sources()[name]))
-    tree = ast.parse(adapter.partition("\n")[2])
-    lines = sum(1 for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.Lambda))
-    assert lines <= LONGEST_ADAPTER * max(len(adapters), 1)
+    """At most ten lines each: neither imports nor the subject's own code are counted."""
+    _, plugged = sources()[name].read_text(encoding="utf-8").split(PLUGGED)
+    lines = [line for line in plugged.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert len(lines) <= LONGEST_ADAPTER * len(find(str(sources()[name])))
 
 
 @pytest.mark.parametrize("name", DESERVED)

@@ -1,4 +1,4 @@
-"""Misreadings of the window and of what pooling adds to it (clauses WINDOW-1 to -5, -7, -8, POOL-1 and POOL-2).
+"""Misreadings of the window and of what pooling adds to it (WINDOW-1 to -5, -7, -8, POOL-1 and POOL-2).
 
 Three kinds of code make these mistakes, and a helper stands for each: a size formula that is wrong while
 the windows lie where they should (`counting`), windows that lie elsewhere while their number is right

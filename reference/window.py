@@ -289,7 +289,9 @@ def _landing(n: int, o: int, s: int, low: int, reach: int) -> Landing:
 
 def _low_high(padding: Padding, rank: int) -> tuple[tuple[int, int], ...]:
     if isinstance(padding, (str, bytes)):
-        raise TypeError(f"padding={padding!r}: expected integers; for 'same' padding build Window.same(input_size, kernel, …)")
+        raise TypeError(
+            f"padding={padding!r}: expected integers; for 'same', build Window.same(input_size, kernel, …)"
+        )
     if isinstance(padding, Sequence) and any(isinstance(entry, Sequence) for entry in padding):
         if len(padding) != rank:
             raise ValueError(f"padding={padding!r}: expected (low, high) for each of {rank} axes")

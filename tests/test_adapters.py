@@ -183,7 +183,7 @@ def test_only_arrays_that_can_be_missed_may_be_left_out() -> None:
         (
             "conv2d",
             {"padding": 1},
-            "hw: conv2d: padding=1, expected one of 'pair', 'scalar', 'low-high'",
+            "hw: conv2d: padding=1, expected one of 'pair', 'scalar', 'low-high', 'string'",
             None,
         ),
         ("conv2d", {"indices": True}, "hw: conv2d: indices=True, but only max pooling returns indices", None),

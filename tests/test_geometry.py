@@ -26,6 +26,7 @@ from convform.conformance.geometry import (
 )
 from convform.conformance.laws import LAWS, laws_of
 from convform.conformance.laws_values import fits, leaves_rest, padded
+from convform.reference.window import Window
 from convform.spec.operators import OPERATORS
 
 # ------------------------------------------------------------------------------------------- vocabulary
@@ -331,3 +332,18 @@ def test_same_geometry_same_numbers():
         assert array.tobytes() == second.inputs[name].tobytes()
     other = build(OPERATORS["conv2d"], replace(case, seed=case.seed + 1))
     assert any(first.inputs[name].tobytes() != other.inputs[name].tobytes() for name in first.inputs)
+
+
+@pytest.mark.parametrize("sweep", [True, False])
+def test_words_for_padding_are_same_or_valid_along_all_axes(sweep):
+    adapter = Adapter("words")
+    adapter.implements("conv2d", padding="string")(lambda x, w, stride, padding, dilation: None)
+    space = Space.of(adapter.implementations["conv2d"])
+    found = set()
+    for geometry in tables(space, Focus(), sweep).sweep(None, 0):
+        window = geometry.window
+        same = Window.same(geometry.spatial, window.kernel, window.stride, window.dilation)
+        assert window.padding in (same.padding, ((0, 0), (0, 0)))
+        found.add(window.padding == same.padding)
+    assert found == {True, False}
+    assert tables(space, Focus(in_numbers=True), sweep).empty

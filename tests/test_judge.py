@@ -9,7 +9,8 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter, AdapterError, Unavailable, load
-from convform.conformance import check
+from convform.conformance import LawResult, check
+from convform.conformance.runner import known_limits_applied
 from convform.tests import villains
 
 
@@ -175,3 +176,40 @@ def test_false_pass_bound_is_reported_for_linear_operators():
     bounds = [law.false_pass for law in laws if law.false_pass is not None]
     assert bounds
     assert all(0 < bound < 1 for bound in bounds)
+
+
+def test_known_limit_shows_as_long_as_one_of_its_laws_is_violated():
+    """Worked examples cite the clause as well, and need not hit the defect."""
+    adapter = villain("honest")
+    adapter.known_limit("conv2d", "CONV-6", reason="no channels", link="https://example.org/1")
+    holds = [law for law in check(adapter, level="strict")["conv2d"].laws if law.clauses[0] == "CONV-6"]
+    assert len(holds) > 1
+    results = [
+        LawResult("zero_channels", "strict", ("CONV-6",), "violated"),
+        LawResult("worked_examples_strict", "strict", ("CONV-6",), "holds"),
+    ]
+    statuses = [result.status for result in known_limits_applied(adapter, "conv2d", results)]
+    assert statuses == ["known", "holds"]
+
+
+def test_known_limit_has_its_reason_and_link_in_every_report():
+    adapter = villain("upcasts")
+    adapter.known_limit("conv2d", "dtype", reason="always double", link="https://example.org/1")
+    report = check(adapter, level="strict")
+    (known,) = [law for law in report.to_json()["operators"]["conv2d"]["laws"] if law["status"] == "known"]
+    assert (known["law"], known["reason"], known["link"]) == (
+        "dtype",
+        "always double",
+        "https://example.org/1",
+    )
+    assert known["counterexample"] is not None
+    assert "always double  https://example.org/1" in str(report)
+
+
+def test_known_limit_of_one_operator_excuses_no_other():
+    adapter = villain("upcasts")
+    adapter.implements("conv1d")(villains.upcasts)
+    adapter.known_limit("conv2d", "dtype", reason="always double", link="https://example.org/1")
+    report = check(adapter, level="strict")
+    assert report["conv2d"].verdict("strict") == "conforms"
+    assert report["conv1d"].verdict("strict") == "violates"

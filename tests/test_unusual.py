@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from convform import reference
 from convform.adapters import Adapter
 from convform.conformance import check
 
@@ -426,3 +427,15 @@ def test_an_unusual_implementation_conforms(name):
         if law.status in ("violated", "error") and not law.law.startswith("refuses")
     }
     assert found == {}
+
+
+def test_the_form_with_a_batch_is_unspecified_where_none_is_claimed():
+    """One axis more than declared is then a batch, which libraries accept as well (CONTRACT-9)."""
+    adapter = Adapter("one sample", input="c h w")
+
+    @adapter.implements("max_pool2d")
+    def pool(x, kernel):
+        y, _ = reference.max_pool(x if x.ndim == 4 else x[np.newaxis], kernel)
+        return y if x.ndim == 4 else y[0]
+
+    assert check(adapter, level="strict").verdict == "conforms"

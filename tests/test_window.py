@@ -143,3 +143,21 @@ def test_ceil_mode_is_true_or_false():
 def test_another_rank_than_the_kernel_is_refused():
     with pytest.raises(ValueError, match="input_size"):
         Window.of((2, 2)).output_size((5,))
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "s", "d", "padding"),
+    [
+        (5, 3, 1, 1, (1, 1)),
+        (5, 2, 1, 1, (0, 1)),
+        (6, 3, 2, 1, (0, 1)),
+        (5, 3, 2, 1, (1, 1)),
+        (5, 3, 1, 2, (2, 2)),
+        (5, 1, 3, 1, (0, 0)),
+        (1, 4, 1, 1, (1, 2)),
+    ],
+)
+def test_same_padding_gives_one_window_for_every_stride(n, k, s, d, padding):
+    window = Window.same((n,), (k,), s, d)
+    assert window.padding == (padding,)
+    assert window.output_size((n,)) == (-(-n // s),)

@@ -32,7 +32,8 @@ def frame(header, data=b""):
 
 def answer(header, **changes):
     y = {"dtype": "F64", "shape": [1, 1, 1], "data_offsets": [0, 8]} | changes
-    return frame({"__metadata__": {"request": header["__metadata__"]["request"]}, "y": y}, struct.pack("<d", 1))
+    number = header["__metadata__"]["request"]
+    return frame({"__metadata__": {"request": number}, "y": y}, struct.pack("<d", 1))
 
 
 def say(data):
