@@ -90,7 +90,7 @@ def _cells(path: Path) -> list[Cell]:
             "pip install 'convform[notebook]'",
         ) from None
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # no JSON, no notebook, a version from the future: each has its own
@@ -167,14 +167,11 @@ def _selected(cells: Sequence[Cell]) -> list[Cell]:
 def _is_definition(statement: ast.stmt) -> bool:
     """Whether a statement defines something, perhaps under a condition."""
     if isinstance(statement, ast.If | ast.Try | ast.With):
-        return any(_is_definition(inner) for inner in ast.iter_child_nodes(statement) if _is_stmt(inner))
+        inside = ast.iter_child_nodes(statement)
+        return any(isinstance(inner, ast.stmt) and _is_definition(inner) for inner in inside)
     if isinstance(statement, ast.Expr):
         return ast.unparse(statement).startswith(("sys.path.", "os.environ."))  # imports may need them
     return isinstance(statement, _DEFINITIONS)
-
-
-def _is_stmt(node: ast.AST) -> bool:
-    return isinstance(node, ast.stmt)
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -79,9 +79,9 @@ def diagnose(subject: Subject, law: Law, counterexample: Case | None, seed: int)
         return Findings(remark="no single cause explains this: alone, every call is answered right")
     candidates = _candidates(subject, law)
     found: list[Explanation] = [(m,) for m in candidates if _explains((m,), subject, record)]
-    if not found:
-        found = list(_pairs(candidates, subject, record))
     if law_is_about_values(law):
+        # Records of other kinds are too coarse for pairs: right or wrong is soon explained by some two.
+        found = found or list(_pairs(candidates, subject, record))
         found, record = _told_apart(found, subject, record, seed)
     right = [
         is_right(record, case, seen) for case, seen in zip(record.cases, record.observations, strict=True)
@@ -160,8 +160,7 @@ def _pairs(candidates: Sequence[Misreading], subject: Subject, record: Record) -
     of the two makes no difference, the other one alone explains the answer, or nearly always so; what each
     does alone, on some of the cases, says which pairs are worth trying.
     """
-    if record.kind == VALUES:
-        candidates = [m for m in candidates if clause(m.clause).level == "core"]
+    candidates = [m for m in candidates if clause(m.clause).level == "core"]
     step = max(len(record) // TRACED, 1)
     part = replace(record, cases=record.cases[::step], observations=record.observations[::step])
     with np.errstate(all="ignore"):

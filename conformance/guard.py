@@ -152,7 +152,7 @@ class Conduct:
     def streams(self) -> tuple[io.TextIOWrapper, _NoInput]:
         """Return what a call finds as its standard output and error, and as its standard input."""
         if self._stdout is None or self._stdout.closed:  # a subject may have closed it
-            self._stdout = io.TextIOWrapper(self._paper, "utf-8", "replace", write_through=True)  # type: ignore[type-var]
+            self._stdout = io.TextIOWrapper(self._paper, "utf-8", "replace", write_through=True)  # type: ignore[arg-type]
         return self._stdout, self._stdin
 
     @property
@@ -194,7 +194,7 @@ class Guarded:
         self.conduct = _current.get() or Conduct(threads=frozenset())
         self.before = _settings()
         self.streams = sys.stdout, sys.stderr, sys.stdin
-        caught, sys.stdin = self.conduct.streams()  # type: ignore[assignment]
+        caught, sys.stdin = self.conduct.streams()
         sys.stdout = sys.stderr = caught
 
     def __exit__(
@@ -224,7 +224,7 @@ def _settings() -> _Settings:
         np.get_printoptions(),
         _folder(),
         filters,  # type: ignore[return-value]
-        filters[:],  # type: ignore[return-value]
+        filters[:],
         threading.active_count(),
         len(figures.Gcf.figs) if figures else 0,
     )
@@ -339,7 +339,7 @@ def quiet() -> Iterator[Conduct]:
     conduct = Conduct()
     streams = sys.stdout, sys.stderr, sys.stdin
     folder = _folder()
-    caught, sys.stdin = conduct.streams()  # type: ignore[assignment]
+    caught, sys.stdin = conduct.streams()
     sys.stdout = sys.stderr = caught
     try:
         with _without_input(conduct):

@@ -178,7 +178,7 @@ def _roles(name: str, default: object, arrays: bool) -> tuple[str, ...]:
         return ("dilation_h",) if lower == "dy" else ("dilation_w",)
     role = role_of(name)
     if name in ("K", "F") or lower in ("kernel", "filter", "filters", "kernels", "k", "f"):
-        both = ("w", "kernel") if arrays or name in ("K", "F") else ("kernel", "w")
+        both: tuple[str, ...] = ("w", "kernel") if arrays or name in ("K", "F") else ("kernel", "w")
         if lower in ("filters", "kernels", "f") and not arrays:
             both = ("out_channels", *both)
         return ("kernel",) if number else both
@@ -198,7 +198,7 @@ def _roles(name: str, default: object, arrays: bool) -> tuple[str, ...]:
 
 def _keys(function: Callable[..., Any], name: str) -> tuple[str, ...]:
     """Keys that the source reads from a dict parameter."""
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     try:
         source = inspect.getsource(target)
     except (OSError, TypeError):

@@ -192,8 +192,8 @@ def _every_dtype(subject: Subject) -> Iterable[Case]:
     for geometry in ordinary_geometries(subject):
         variants = itertools.product(space.dtypes, space.biases, space.ceil_modes, space.include_pads)
         for dtype, bias, ceil_mode, include in variants:
-            flags = {"ceil_mode": ceil_mode, "count_include_pad": include}
-            yield build(subject.operator, replace(geometry, dtype=dtype, bias=bias, **flags))
+            flagged = replace(geometry, dtype=dtype, bias=bias, ceil_mode=ceil_mode)
+            yield build(subject.operator, replace(flagged, count_include_pad=include))
 
 
 def ordinary_geometries(subject: Subject) -> list[Geometry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from convform.adapters import Adapter, find
 from convform.conformance.guard import watching
+from convform.conformance.isolation import isolated
 from convform.conformance.law import PROFILES
 from convform.conformance.laws import laws_of
 from convform.conformance.report import LawResult
@@ -50,7 +52,12 @@ def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
 
 @cache
 def _adapter(target: str, name: str) -> Adapter:
-    return next(adapter for adapter in find(target) if adapter.name == name)
+    adapter = next(adapter for adapter in find(target) if adapter.name == name)
+    if not adapter.isolated:
+        return adapter
+    context = isolated(adapter, target)
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
 
 
 @cache

@@ -673,12 +673,12 @@ def test_a_file_that_is_not_there_is_explained(
 ) -> None:
     file = homework(ONE, "homework.py")
     monkeypatch.chdir(file.parent)
-    (file.parent / "homework.ipynb").write_text("{}")
+    (file.parent / "homework.txt").write_text("{}")
     for target, sentence, hint in (
         ("homwork.py", "there is no file homwork.py", "did you mean 'homework.py'?"),
         ("no/homework.py", "there is no folder no, so no file no/homework.py", None),
         ("./", "", "it holds homework.py"),
-        ("./homework.ipynb", "homework.ipynb is no .py file", "an adapter is a Python file, such as hw.py"),
+        ("./homework.txt", "homework.txt is no .py file", "an adapter is a Python file, such as hw.py"),
         (
             "homework",
             "no adapter is installed under the name 'homework'",
@@ -772,12 +772,17 @@ def test_torch_refuses_the_gradient_that_would_write_outside_its_array() -> None
     sorted(set(EXAMPLES.glob("[!_]*.py")) - set(EXAMPLES.glob("test_*.py"))),
     ids=lambda file: file.stem,
 )
-def test_every_example_is_one_adapter_that_answers(file: Path) -> None:
-    adapter = load(str(file))
-    for name, implementation in adapter.implementations.items():
-        square = {**SIZES, "kw": 2, "ow": 5}
+def test_every_example_is_made_of_adapters_that_answer(file: Path) -> None:
+    adapters = find(str(file))
+    assert adapters
+    for implementation in (each for adapter in adapters for each in adapter.implementations.values()):
+        # What a layout leaves out has length one.
+        square = {**SIZES, "kw": 2, "ow": 5} | dict.fromkeys(implementation.size_one_axes, 1)
+        square |= {axis: 1 for axis, other in (("i", "c"), ("c", "i")) if square[other] == 1}
         operator = implementation.operator
-        inputs = {array: numbered(name, array, **square) for array in operator.inputs}
-        parameters = {"kernel": (2, 2), "stride": (1, 1), "input_size": (2, 3, 5, 6)}
+        inputs = {array: numbered(operator.name, array, **square) for array in operator.inputs}
+        shape = tuple(square[axis] for axis in ("n", "c", "h", "w"))
+        padding = "valid" if implementation.claims.padding == "string" else 0
+        parameters = {"kernel": (2, 2), "stride": (1, 1), "input_size": shape, "padding": padding}
         answer = implementation.function(**implementation.native_arguments(inputs, parameters))
         assert implementation.canonical_outputs(answer, square)

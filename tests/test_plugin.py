@@ -45,7 +45,7 @@ def suite(tmp_path):
 
 
 def test_honest_file_passes_law_by_law_and_skips_with_reasons(suite):
-    code, output = suite(HONEST)
+    code, output = suite(HONEST, "-k", "smoke or values or stride")
     assert code == 0, output
     assert "PASSED" in output
     assert "test_law[hw-conv1d-smoke]" in output
@@ -162,7 +162,7 @@ def test_a_file_with_two_adapters_has_the_items_of_both(suite):
 
 
 def test_installed_adapters_are_judged_by_name(suite):
-    code, output = suite("", "-k", "im2col1d", target="reference")
+    code, output = suite("", "-k", "im2col1d and (smoke or sweep)", target="reference")
     assert code == 0, output
     assert "test_law[reference-im2col1d-sweep]" in output
 
