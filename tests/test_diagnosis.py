@@ -32,10 +32,9 @@ def test_misreadings_planted_alone_are_named():
     assert sum(plant.outcome == UNSEEN for plant in plants) <= 0.03 * len(plants)
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_misreadings_planted_in_pairs_are_named(part):
-    plants = list(plant_pairs(PAIRS // 4, seed=part))
-    print(summary(plants, f"pairs, part {part}"))
+def test_misreadings_planted_in_pairs_are_named():
+    plants = [plant for seed in range(4) for plant in plant_pairs(PAIRS // 4, seed)]
+    print(summary(plants, "pairs"))
     right, wrong = figures(plants)
     assert right >= 0.80
     assert wrong < 0.02

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
 import threading
@@ -251,13 +252,19 @@ def test_an_exception_is_shown_with_the_frames_of_the_subject():
     assert shown in [law["counterexample"]["traceback"] for law in laws if law["counterexample"]]
 
 
-def test_frames_of_libraries_stand_only_where_there_are_no_others():
+def test_frames_of_libraries_stand_only_where_there_are_no_others(tmp_path):
+    # This file may be installed among the libraries; the subject's is not.
+    homework = tmp_path / "homework.py"
+    homework.write_text("import numpy as np\nnp.linalg.inv(np.zeros((2, 2)))\n", encoding="utf-8")
     with pytest.raises(np.linalg.LinAlgError) as caught:
-        np.linalg.inv(np.zeros((2, 2)))
+        runpy.run_path(str(homework))
     text = subject_traceback(caught.value)
     assert "np.linalg.inv" in text
     assert "site-packages" not in text
-    library_alone = caught.value.with_traceback(caught.value.__traceback__.tb_next)
+    last = caught.value.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    library_alone = caught.value.with_traceback(last)
     assert "_linalg" in subject_traceback(library_alone)
 
 

@@ -172,7 +172,9 @@ def test_what_the_pages_list_is_registered_under_its_clause():
 
 
 def test_every_name_has_a_smallest_input():
-    assert set(SMALLEST) | {"gather by multiplication"} == set(NAMES)
+    # What WINDOW-8 is about is a word that only a claim of string padding brings in: the kill matrix runs it.
+    words = {name for name in NAMES if MISREADINGS[name].clause == "WINDOW-8"}
+    assert set(SMALLEST) | {"gather by multiplication"} | words == set(NAMES)
 
 
 @pytest.mark.parametrize("name", SMALLEST)
