@@ -9,7 +9,7 @@ the evaluation as a whole; two misreadings combine by applying one after the oth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,20 +107,12 @@ def steps_twist(
     """Register a function Steps → Steps as a misreading."""
 
     def register(twist: StepsTwist) -> StepsTwist:
-        CATALOGUE.register(
-            Misreading(
-                name,
-                clause,
-                families,
-                says,
-                look,
-                steps=twist,
-                dialect=dialect,
-                within_rounding=within_rounding,
-            )
-        )
+        CATALOGUE.register(replace(misreading, steps=twist))
         return twist
 
+    misreading = Misreading(
+        name, clause, families, says, look, dialect=dialect, within_rounding=within_rounding
+    )
     return register
 
 
@@ -137,20 +129,12 @@ def call_twist(
     """Register a function Evaluate → Evaluate as a misreading."""
 
     def register(twist: CallTwist) -> CallTwist:
-        CATALOGUE.register(
-            Misreading(
-                name,
-                clause,
-                families,
-                says,
-                look,
-                call=twist,
-                dialect=dialect,
-                within_rounding=within_rounding,
-            )
-        )
+        CATALOGUE.register(replace(misreading, call=twist))
         return twist
 
+    misreading = Misreading(
+        name, clause, families, says, look, dialect=dialect, within_rounding=within_rounding
+    )
     return register
 
 
