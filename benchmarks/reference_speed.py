@@ -1,8 +1,8 @@
 """Speed of the fast reference operators beside torch, and the memory that a convolution takes.
 
 Run ``python -m convform.benchmarks.reference_speed``. Each line is a layer of a network in float64 on the
-processor; both sides run in this process, in turn, and the median of the repetitions counts. A ratio below
-1 means that the reference is faster. Ratios are printed, not tested: they belong to the machine.
+processor; both sides run in this process, in stretches by turns, and the median of all calls counts. A
+ratio below 1 means that the reference is faster. Ratios are printed, not tested: they belong to the machine.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ LAYERS = (
 )
 # Kernel and padding of the pooling windows, all of stride 2.
 POOLS = ((2, 0), (3, 1))
+# Stretches of repetitions in which each side is measured.
+STRETCHES = 3
 
 
 class Contest(NamedTuple):
@@ -82,13 +84,18 @@ def contests(shape: tuple[int, ...], outputs: int) -> Iterator[Contest]:
 
 
 def medians(contest: Contest, repetitions: int) -> tuple[float, float]:
-    """Measure both sides in turn and give the median milliseconds of each."""
+    """Measure both sides in stretches and give the median milliseconds of each.
+
+    Torch's threads go on spinning for a while after a call, so a single call of ours between two of
+    torch's would have one core less.
+    """
     seconds: tuple[list[float], list[float]] = [], []
-    for repetition in range(repetitions + 1):
+    for _ in range(STRETCHES):
         for side, call in enumerate((contest.ours, contest.theirs)):
-            start = time.perf_counter()
-            call()
-            if repetition:  # the first is there to warm up
+            call()  # warms up
+            for _ in range(repetitions):
+                start = time.perf_counter()
+                call()
                 seconds[side].append(time.perf_counter() - start)
     return 1e3 * statistics.median(seconds[0]), 1e3 * statistics.median(seconds[1])
 
@@ -108,7 +115,12 @@ def extra_memory(shape: tuple[int, ...], outputs: int) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Speed of the reference beside torch (float64, CPU).")
-    parser.add_argument("--repetitions", type=int, default=9, help="measurements of each side (default 9)")
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        default=9,
+        help="measurements of each side in each of 3 stretches (default 9)",
+    )
     repetitions = parser.parse_args().repetitions
     console = Console(width=max(Console().width, 150))
     try:

@@ -7,6 +7,7 @@ over the taps of the whole window.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from math import prod
@@ -283,6 +284,7 @@ def _selected(x: Array, window: Window) -> tuple[Array, Array]:
     return y, indices
 
 
+@functools.lru_cache(maxsize=64)
 def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtype[Any]) -> Array:
     """Taps that count in each window, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3): a product over the axes."""
     counts = []
@@ -298,10 +300,15 @@ def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtyp
         elements = np.arange(o)[:, None] * s - low + np.arange(k) * d
         first, end = (-low, n + high) if count_include_pad else (0, n)
         counts.append(((first <= elements) & (elements < end)).sum(1))
-    divisor = counts[0]
-    for count in counts[1:]:
-        divisor = np.multiply.outer(divisor, count)
-    return np.asarray(divisor, dtype)
+    divisor = np.asarray(functools.reduce(np.multiply.outer, counts), dtype)
+    divisor.flags.writeable = False  # the same array serves the next call
+    return divisor
+
+
+@functools.lru_cache(maxsize=64)
+def _landings(window: Window, size: Size) -> tuple[Size, list[list[Landing]]]:
+    """Output size, and where the taps land: worked out once for all calls of a layer."""
+    return window.output_size(size), window.landings(size)
 
 
 def _along_axes(
@@ -312,12 +319,15 @@ def _along_axes(
     dtype: np.dtype[Any],
     divisor: Array | None = None,
 ) -> Array:
-    """Combine the real elements of every window, one axis after another, and divide by `divisor`, "oh ow"."""
-    landings = window.landings(x.shape[2:])
-    output = window.output_size(x.shape[2:])
+    """Combine the real elements of every window, one axis after another, and divide by `divisor`, "oh ow".
+
+    The last axis comes first: it leaves whole rows of fewer elements to the others.
+    """
+    size = x.shape[2:]
+    output, landings = _landings(window, size)
     y = np.empty((*x.shape[:2], *output), dtype)
-    # Shapes of what is between the axes: the first of them pooled, the others not yet.
-    between = [(*output[:axis], *x.shape[2 + axis :]) for axis in range(1, window.rank)]
+    # Shapes of what is between the axes: the last of them pooled, then the first, the second, …
+    between = [(*output[:axis], *size[axis:-1], output[-1]) for axis in range(window.rank - 1)]
 
     # Infinities are data here; and what NumPy is told about them holds for one thread.
     @np.errstate(invalid="ignore", over="ignore")
@@ -328,7 +338,8 @@ def _along_axes(
         for first in range(start, stop, step):
             last = min(first + step, stop)
             stages = [x[first:last], *(array[: last - first] for array in scratch), y[first:last]]
-            for axis, (source, target) in enumerate(itertools.pairwise(stages)):
+            _along_rows(combine, stages[0], stages[1], landings[-1], identity)
+            for axis, (source, target) in enumerate(itertools.pairwise(stages[1:])):
                 _along_axis(combine, source, target, 2 + axis, landings[axis], identity)
             if divisor is not None:
                 np.divide(y[first:last], divisor, out=y[first:last])
@@ -360,3 +371,41 @@ def _along_axis(
     for landing in whole[2:] + rest:
         part = target[(*leading, landing.windows)]
         combine(part, source[(*leading, landing.elements)], out=part, dtype=target.dtype)
+
+
+def _along_rows(
+    combine: np.ufunc, source: Array, target: Array, landings: Sequence[Landing], identity: float
+) -> None:
+    """Combine along the last axis, as `_along_axis` does.
+
+    Where the stride divides the rows into as many parts as there are windows, each tap is one evenly spaced
+    walk through all rows, and NumPy need not begin anew with each short row. The walk passes the borders
+    of the rows: what it writes for the windows whose tap is padding is put right again.
+    """
+    stride = landings[0].elements.step
+    if source.shape[-1] != target.shape[-1] * stride or not source.flags.c_contiguous:
+        _along_axis(combine, source, target, target.ndim - 1, landings, identity)
+        return
+    elements, windows = source.reshape(-1), target.reshape(-1)
+    whole = [landing for landing in landings if landing.covers(target.shape[-1])]
+    part = [landing for landing in landings if not landing.covers(target.shape[-1])]
+    starts = [landing.elements.start for landing in whole]
+    taps = [elements[start::stride][: windows.size] for start in starts]
+    if len(taps) >= 2:
+        combine(taps[0], taps[1], out=windows, dtype=target.dtype)
+    elif taps:
+        windows[...] = taps[0]
+    else:
+        windows.fill(identity)
+    for tap in taps[2:]:
+        combine(windows, tap, out=windows, dtype=target.dtype)
+    for landing in part:
+        begin, end = landing.windows.start, landing.windows.stop
+        if begin == end:
+            continue
+        walk = windows[begin : windows.size - (target.shape[-1] - end)]
+        edges = (..., slice(0, begin)), (..., slice(end, None))
+        kept = [target[edge].copy() for edge in edges]
+        combine(walk, elements[landing.elements.start :: stride][: walk.size], out=walk, dtype=target.dtype)
+        for edge, values in zip(edges, kept, strict=True):
+            target[edge] = values
