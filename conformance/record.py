@@ -100,6 +100,7 @@ class Record:
     standard: Evaluate = reference.evaluate
     arithmetic: str = "sum"
     memo: dict[int, oracle.Expected] = field(default_factory=dict, compare=False, repr=False)
+    roundings: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
 
     def expected(self, case: Case) -> oracle.Expected:
         """What the standard answers to one of the cases; worked out once, for every replay asks for it."""
@@ -111,6 +112,12 @@ class Record:
                 else oracle.bounded(case, self.arithmetic, self.standard)
             )
         return self.memo[id(case)]
+
+    def rounding(self, case: Case) -> Mapping[str, np.ndarray]:
+        """By how much two right answers to one of the cases may differ; worked out once as well."""
+        if id(case) not in self.roundings:
+            self.roundings[id(case)] = oracle.rounding(case, self.standard, self.arithmetic)
+        return self.roundings[id(case)]
 
     def owed(self, case: Case) -> list[str]:
         """Outputs that a case has: no db without a bias."""
@@ -258,7 +265,7 @@ def _equal(record: Record, case: Case, name: str, a: np.ndarray, b: np.ndarray) 
         return False
     if np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
         return True
-    allowed = oracle.rounding(case, record.standard, record.arithmetic).get(name)
+    allowed = record.rounding(case).get(name)
     return allowed is not None and not cells_that_differ(a, b, allowed).any()
 
 
