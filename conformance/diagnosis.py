@@ -9,7 +9,7 @@ condition is looked for that separates the failing cases from the passing ones.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -145,12 +145,20 @@ def _read_as(explanation: Explanation, subject: Subject) -> Evaluate:
 
 def _explains(explanation: Explanation, subject: Subject, record: Record) -> bool:
     """Whether a misreading gives every recorded answer."""
+    return _refuted(explanation, subject, record, range(len(record))) is None
+
+
+def _refuted(
+    explanation: Explanation, subject: Subject, record: Record, indices: Iterable[int]
+) -> int | None:
+    """Index of the first recorded answer, of those at `indices`, that a misreading does not give."""
     evaluate = _read_as(explanation, subject)
     with np.errstate(all="ignore"):
-        return all(
-            same(record, case, seen, observe(subject, case, evaluate))
-            for case, seen in zip(record.cases, record.observations, strict=True)
-        )
+        for index in indices:
+            answer = observe(subject, record.cases[index], evaluate)
+            if not same(record, record.cases[index], record.observations[index], answer):
+                return index
+    return None
 
 
 def _pairs(candidates: Sequence[Misreading], subject: Subject, record: Record) -> Iterator[Explanation]:
@@ -167,14 +175,19 @@ def _pairs(candidates: Sequence[Misreading], subject: Subject, record: Record) -
         plain = [observe(subject, case, _read_as((), subject)) for case in part.cases]
         traces = [(m, *_trace(m, subject, part, plain)) for m in candidates]
     tried = 0
+    # What refuted one pair refutes most of the others: asked first, it spares the rest of the record.
+    refuting: list[int] = []
     for first, second in sorted(itertools.combinations(traces, 2), key=_unexplained):
         for pair in ((first[0], second[0]), (second[0], first[0])):
             tried += 1
             if tried > MOST_PAIRS:
                 return
-            if _explains(pair, subject, record):
+            order = [*refuting, *(index for index in range(len(record)) if index not in refuting)]
+            index = _refuted(pair, subject, record, order)
+            if index is None:
                 yield pair
                 break
+            refuting = [index, *(other for other in refuting if other != index)]
 
 
 def _unexplained(pair: tuple[Trace, Trace]) -> int:
