@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convform.adapters.adapter import Adapter, Claims, Implementation, KnownLimit
+from convform.adapters.adapter import Adapter, Claims, Implementation, KnownLimit, Switch
 from convform.adapters.errors import (
     AdapterError,
     BrokenFile,
@@ -28,6 +28,7 @@ __all__ = [
     "NotFound",
     "ReturnedWrong",
     "ShapeMismatch",
+    "Switch",
     "Unavailable",
     "find",
     "installed",

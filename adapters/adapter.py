@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from convform.adapters.errors import AdapterError, NoAnswer, ReturnedWrong, closest, described
+from convform.adapters.errors import AdapterError, NoAnswer, ReturnedWrong, Unavailable, closest, described
 from convform.adapters.layout import Array, Layout
 from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
 
@@ -38,13 +38,14 @@ CLAIM_VALUES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "padding": ("pair", "scalar", "low-high", "string"),
         "kernel": ("any", "square"),
         "max_padding": ("any", "below-kernel", "half-kernel"),
+        "rounding": ("floor", "exact"),
         "arithmetic": ("sum", "transform"),
     }
 )
 """The claims that are words, and the words; the first is the default."""
 
-DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8")
-"""The dtypes that an adapter may claim."""
+DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8")
+"""The dtypes that an adapter may claim; bfloat16 is that of ml_dtypes."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,15 @@ class Claims:
     kernel
         ``"any"``: one integer for each axis; ``"square"``: the same along every axis, passed as one.
     dtypes
-        NumPy names of the dtypes.
+        NumPy names of the dtypes; ``"bfloat16"`` is the one that ml_dtypes adds.
     indices
         Whether max pooling returns ``(y, indices)``.
     max_padding
         How much padding the implementation accepts: ``"any"``, ``"below-kernel"`` (p < k) or
         ``"half-kernel"`` (p ≤ ⌊k/2⌋), along each axis.
+    rounding
+        ``"floor"``: elements left over behind the last window are ignored (WINDOW-1); ``"exact"``: the stride
+        has to divide n + p_lo + p_hi − e, and other sizes are refused.
     arithmetic
         ``"sum"``: products are summed, so integers are exact; ``"transform"``: FFT, Winograd and the like.
     bias_optional
@@ -85,6 +89,7 @@ class Claims:
     indices: bool = False
     default_stride: bool = True
     max_padding: str = "any"
+    rounding: str = "floor"
     arithmetic: str = "sum"
     bias_optional: bool = True
     dialects: tuple[tuple[str, str], ...] = ()
@@ -99,17 +104,49 @@ class KnownLimit:
     operator
         Name of the operator.
     law_or_clause
-        Name of a law, or id of a clause such as ``"CONV-6"``.
+        Name of a law, or id of a clause such as ``"CONV-6"``; or ``"crashed"`` or ``"timed out"``, whatever
+        law that happens in.
     reason
         One sentence: what happens.
     link
         Where it is documented or reported.
+    dtypes
+        The dtypes that break it; None for any. All others are judged by themselves.
+    always
+        Whether every run shows it, so that it is to be taken off once one does not. What comes from
+        uninitialised memory, or is rare, shows in some runs; so does the end of a process.
     """
 
     operator: str
     law_or_clause: str
     reason: str
     link: str
+    dtypes: tuple[str, ...] | None = None
+    always: bool = True
+
+    def speaks_of(self, dtype: str) -> bool:
+        """Whether it is about a dtype."""
+        return self.dtypes is None or dtype in self.dtypes
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A global setting that changes what a library computes.
+
+    Attributes
+    ----------
+    name
+        What the library calls it, for example ``"torch.backends.mkldnn.enabled"``.
+    value
+        What it is set to.
+    breaks
+        What it does to arithmetic as it is set, if exact sums may then come out wrong: ``"factors are
+        rounded to bfloat16"``; None for a value that keeps them exact.
+    """
+
+    name: str
+    value: str | int | float | bool | None
+    breaks: str | None = None
 
 
 @dataclass(frozen=True, eq=False)  # a wrapper is equal to itself only, and can be a key
@@ -132,6 +169,8 @@ class Implementation:
         Layout of every array of the operator by name, inputs and outputs.
     siblings
         All implementations of the adapter by operator, this one included: a gradient has a forward pass.
+    adapter_limits
+        The adapter's list of known limits, of all operators; it may still grow.
     """
 
     adapter_name: str
@@ -141,6 +180,12 @@ class Implementation:
     claims: Claims
     layouts: Mapping[str, Layout]
     siblings: Mapping[str, Implementation] = field(default_factory=dict, repr=False)
+    adapter_limits: Sequence[KnownLimit] = field(default=(), repr=False)
+
+    @property
+    def known_limits(self) -> tuple[KnownLimit, ...]:
+        """The known limits of this operator."""
+        return tuple(limit for limit in self.adapter_limits if limit.operator == self.operator.name)
 
     @property
     def size_one_axes(self) -> frozenset[str]:
@@ -288,7 +333,7 @@ class Implementation:
         for name, value in named.items():
             if value is None:
                 continue
-            if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "biufcO":
+            if not isinstance(value, np.ndarray | np.generic) or not _may_hold_numbers(value.dtype):
                 what = described(value) if value is returned else f"{described(value)} as {name}"
                 raise self._wrong(what, self._hint_for_value(value))
             arrays[name] = np.asarray(value)
@@ -329,6 +374,11 @@ class Implementation:
         if hasattr(value, "__array__"):
             return "convert it in the wrapper: np.asarray(...)"
         return "return a NumPy array"
+
+
+def _may_hold_numbers(dtype: np.dtype[Any]) -> bool:
+    # To NumPy a dtype of ml_dtypes is of no kind.
+    return dtype.kind in "biufcO" or dtype.name == "bfloat16"
 
 
 def _padding_word(value: Any) -> str:
@@ -413,11 +463,20 @@ class Adapter:
         What to type to install it.
     isolated
         Whether to judge it in a process of its own, which it may crash or hang.
+    script
+        Called with the name of an operator and the parameters as its wrapper gets them: Python source that
+        repeats a call with nothing but the library. Given NumPy variables named as the operator's inputs, it
+        assigns a dict ``answer`` of arrays by output. None for an operator that it cannot say.
+    switches
+        Called without arguments where the wrappers run: the global settings that change arithmetic, each
+        with its value, in a `Switch`.
 
     Raises
     ------
     AdapterError
         If a layout or dtype does not exist; the message names it.
+    Unavailable
+        If bfloat16 is claimed and ml_dtypes is not installed.
 
     Examples
     --------
@@ -442,6 +501,8 @@ class Adapter:
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
         isolated: bool = False,
+        script: Callable[[str, Mapping[str, Any]], str | None] | None = None,
+        switches: Callable[[], Sequence[Switch]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise AdapterError(
@@ -452,6 +513,8 @@ class Adapter:
         self.available = available
         self.install = install
         self.isolated = isolated
+        self.script = script
+        self.switches = switches
         self.origin: str | None = None  # what `find` found it by: another process finds it there, too
         self.dtypes = _dtypes(name, dtypes)
         self.known_limits: list[KnownLimit] = []
@@ -508,7 +571,7 @@ class Adapter:
         dtypes
             Dtypes of this operator where they differ from the adapter's.
         **claims
-            ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``default_stride``,
+            ``stride``, ``dilation``, ``padding``, ``kernel``, ``indices``, ``default_stride``, ``rounding``,
             ``max_padding``, ``arithmetic``, as in `Claims`; and dialects, by which it is then judged:
             ``ties="split"``, ``maxpad="zero"``, ``kernel="mirrored"`` or ``kernel="square mirrored"``, ….
             ``convform.spec.operators.DIALECTS`` lists them; ``dtypes`` may hold ``"promote"``.
@@ -541,6 +604,7 @@ class Adapter:
                 Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional, dialects=dialects),
                 layouts,
                 MappingProxyType(self._implementations),
+                self.known_limits,
             )
             return function
 
@@ -558,7 +622,16 @@ class Adapter:
             )
         return other
 
-    def known_limit(self, operator: str, law_or_clause: str, *, reason: str, link: str) -> None:
+    def known_limit(
+        self,
+        operator: str,
+        law_or_clause: str,
+        *,
+        reason: str,
+        link: str,
+        dtypes: Sequence[str] | None = None,
+        always: bool = True,
+    ) -> None:
         """Declare a law or clause that the implementation is known to break, and why.
 
         Parameters
@@ -566,16 +639,21 @@ class Adapter:
         operator
             A name of the operator table.
         law_or_clause
-            Name of a law, or id of a clause.
+            Name of a law, or id of a clause; ``"crashed"`` or ``"timed out"`` where it ends its process, or
+            does not answer, in some law or other.
         reason
             One sentence: what happens.
         link
             Where it is documented or reported.
+        dtypes
+            The dtypes that break it, where others do not.
+        always
+            Whether every run shows it; one that does not is then a violation.
 
         Raises
         ------
         AdapterError
-            If the operator does not exist, or something is empty.
+            If the operator or a dtype does not exist, or something is empty.
         """
         self._operator(operator)
         for name, value in (("law_or_clause", law_or_clause), ("reason", reason), ("link", link)):
@@ -583,7 +661,8 @@ class Adapter:
                 raise AdapterError(
                     f"{self.name}: known limit of {operator}: {name}={value!r}, expected a text"
                 )
-        self.known_limits.append(KnownLimit(operator, law_or_clause, reason, link))
+        only = None if dtypes is None else _dtypes(f"{self.name}: known limit of {operator}", dtypes)
+        self.known_limits.append(KnownLimit(operator, law_or_clause, reason, link, only, always))
 
     def _operator(self, name: str) -> Operator:
         if not isinstance(name, str) or name not in OPERATORS:
@@ -635,7 +714,19 @@ def _dtypes(where: str, names: Sequence[str]) -> tuple[str, ...]:
             )
     if not names:
         raise AdapterError(f"{where}: dtypes=(), expected at least one", 'dtypes=("float64",)')
+    if "bfloat16" in names:
+        _bfloat16_or_refuse(where)
     return tuple(names)
+
+
+def _bfloat16_or_refuse(where: str) -> None:
+    """Import ml_dtypes: NumPy knows bfloat16, by its name too, from then on."""
+    try:
+        import ml_dtypes  # noqa: F401
+    except ImportError:
+        raise Unavailable(
+            f"{where}: bfloat16 arrays need ml_dtypes, which is not installed", "pip install ml_dtypes"
+        ) from None
 
 
 def _parse_layouts(

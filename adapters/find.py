@@ -344,4 +344,5 @@ def _short(filename: str | None, shown: str, path: Path | None) -> str:
 
 def _install_hint(module: str) -> str:
     extras = importlib.metadata.metadata("convform").get_all("Provides-Extra") or ()
-    return f"pip install 'convform[{module}]'" if module in extras else f"pip install {module}"
+    extra = module.replace("_", "-")
+    return f"pip install 'convform[{extra}]'" if extra in extras else f"pip install {module}"

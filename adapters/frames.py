@@ -41,7 +41,10 @@ DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
         )
     }
 )
-"""The dtypes that a frame can hold, under their names in safetensors."""
+"""The dtypes that a frame can hold, under their names in safetensors; and `BFLOAT16`, with ml_dtypes."""
+
+BFLOAT16 = "BF16"
+"""Name of the dtype that NumPy does not have by itself."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -66,7 +69,12 @@ class FrameError(ValueError):
 
 def can_hold(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of a dtype can travel in a frame."""
-    return dtype.newbyteorder("<") in _NAMES
+    return _little_endian(dtype) in _NAMES or dtype.name == "bfloat16"
+
+
+def _little_endian(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    # What newbyteorder makes of a dtype of ml_dtypes is another dtype, and not a known one.
+    return dtype if dtype.name == "bfloat16" else dtype.newbyteorder("<")
 
 
 def encode(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> list[memoryview]:
@@ -98,10 +106,10 @@ def encode(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> list[mem
     # Wide elements first: every array then lies where its elements are aligned.
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
         # (ascontiguousarray would give an array without axes one.)
-        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        little = np.asarray(array, _little_endian(array.dtype), order="C")
         begin, end = end, end + little.nbytes
-        shape = list(little.shape)
-        header[name] = {"dtype": _NAMES[little.dtype], "shape": shape, "data_offsets": [begin, end]}
+        shape, dtype = list(little.shape), _NAMES.get(little.dtype, BFLOAT16)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
         if little.nbytes:
             pieces.append(little.reshape(-1).view(np.uint8).data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -205,12 +213,12 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple
     """Check dtype, shape and place of an array."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise FrameError(f"the array {name[:50]!r} is not described by dtype, shape and data_offsets")
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in (*DTYPES, BFLOAT16):
         raise FrameError(
             f"the array {name[:50]!r} has dtype {str(entry['dtype'])[:20]!r}, "
-            f"expected one of {', '.join(DTYPES)}"
+            f"expected one of {', '.join(DTYPES)}, {BFLOAT16}"
         )
-    dtype, shape, place = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    dtype, shape, place = _dtype(entry["dtype"]), entry["shape"], entry["data_offsets"]
     if not _counts(shape, MOST_AXES):
         raise FrameError(f"the array {name[:50]!r} has a shape that is not a few lengths")
     if not _counts(place, 2) or len(place) != 2 or place[0] > place[1]:
@@ -221,6 +229,17 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], tuple
             f"expected {math.prod(shape) * dtype.itemsize}"
         )
     return dtype, tuple(shape), (place[0], place[1])
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name in DTYPES:
+        return DTYPES[name]
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise FrameError("bfloat16 arrays need ml_dtypes, which is not installed") from None
+    dtype: np.dtype[Any] = np.dtype(bfloat16)
+    return dtype
 
 
 def _counts(value: Any, most: int) -> bool:

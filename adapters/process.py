@@ -12,103 +12,53 @@ what comes back is no answer to what was asked      `ProtocolError`
 ==================================================  ===================
 
 An exception that the subject itself raises is an answer: `RaisedElsewhere`. How requests and answers are
-written is said in docs/PROTOCOL.md.
+written is said in docs/PROTOCOL.md. Pipes, deadlines and the end of a process are the matter of
+`process_running`, errors of `process_errors`, large arrays of `process_shared`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import time
-import uuid
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convform.adapters import frames
-from convform.adapters.errors import AdapterError, NoAnswer
+from convform.adapters.errors import NoAnswer
 from convform.adapters.layout import Array
+from convform.adapters.process_errors import (
+    CannotStart,
+    ProtocolError,
+    RaisedElsewhere,
+    SubjectCrashed,
+    SubjectDied,
+    SubjectTimedOut,
+    printable,
+)
+from convform.adapters.process_running import Limits, Running
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a subject in another process may spend.
-
-    Attributes
-    ----------
-    call_seconds
-        Deadline of a call.
-    start_seconds
-        Deadline for the start of a worker, which may have much to import.
-    memory_bytes
-        Private memory of the process (``RLIMIT_DATA``).
-    frame_bytes
-        Longest answer.
-    """
-
-    call_seconds: float = 10.0
-    start_seconds: float = 60.0
-    memory_bytes: int = 4 << 30
-    frame_bytes: int = frames.FRAME_BYTES
-
-
-class SubjectDied(Exception):
-    """A process gave no answer.
-
-    Attributes
-    ----------
-    outcome
-        ``"crashed"`` or ``"timed out"``.
-    last_words
-        The end of what it wrote to standard error.
-    """
-
-    outcome = "crashed"
-
-    def __init__(self, message: str, last_words: str = "") -> None:
-        super().__init__(message)
-        self.last_words = last_words
-
-
-class SubjectCrashed(SubjectDied):
-    """The process ended before it had answered."""
-
-
-class SubjectTimedOut(SubjectDied):
-    """There was no answer within the deadline."""
-
-    outcome = "timed out"
-
-
-class ProtocolError(SubjectDied):
-    """What came back is no answer to what was asked."""
-
-
-class CannotStart(AdapterError):
-    """The program is not there, or a worker cannot load its adapter."""
-
-
-class RaisedElsewhere(Exception):
-    """The subject raised, in its own process; the text says what.
-
-    Attributes
-    ----------
-    where
-        ``file:line`` in the subject's code, or an empty text.
-    """
-
-    def __init__(self, says: str, where: str = "") -> None:
-        super().__init__(says)
-        self.where = where
+__all__ = [
+    "AFTER",
+    "EARLIER",
+    "REMEMBERED",
+    "UNUSUAL_DTYPES",
+    "WATCHED_BYTES",
+    "CannotStart",
+    "Limits",
+    "Process",
+    "ProtocolError",
+    "RaisedElsewhere",
+    "Received",
+    "SubjectCrashed",
+    "SubjectDied",
+    "SubjectTimedOut",
+    "request",
+    "share_elsewhere",
+    "share_memory",
+]
 
 
 class Received(np.ndarray):
@@ -145,6 +95,12 @@ EARLIER = "earlier "
 REMEMBERED = 12
 """Arrays of earlier answers that are watched."""
 
+WATCHED_BYTES = 1 << 16
+"""Arguments and answers up to this size are watched for side effects; laws about those use small arrays."""
+
+UNUSUAL_DTYPES = ("complex64", "complex128", "longdouble", "clongdouble", "object")
+"""Dtypes of answers that no frame can hold: their cells travel as what their bytes or values are."""
+
 
 class Process:
     """A program that answers requests, as `convform.adapters.worker` does.
@@ -175,9 +131,11 @@ class Process:
         self.environment = dict(environment or {})
         self.deaths = 0
         self._number = 0
-        self._running: _Running | None = None
+        self._greeting: dict[str, str] = {}
+        self._running: Running | None = None
         self._bury: weakref.finalize[..., Any] | None = None
         self._earlier: dict[str, Received] = {}
+        self._remarks: list[tuple[str, str]] = []
         # A subject that hangs is not waited for as long the next time, or a run would never end.
         self._slowest = 0.0
         self._timeouts: dict[str, int] = {}
@@ -212,9 +170,10 @@ class Process:
             self._number += 1
             seconds = self.patience(operator)
             started = time.monotonic()
-            metadata, arrays = running.exchange(
-                frames.encode(*request(self._number, operator, arguments)), seconds
-            )
+            said, sent = request(self._number, operator, arguments)
+            if running.sharing and not running.may_share:
+                said["answer"] = "pipe"
+            metadata, arrays = running.exchange(frames.encode(said, sent), seconds)
             answer = self._read(metadata, arrays, arguments)
             self._slowest = max(self._slowest, time.monotonic() - started)
         except SubjectDied as died:
@@ -235,6 +194,37 @@ class Process:
         shorter = full * 0.5 ** self._timeouts.get(operator, 0)
         return min(full, max(shorter, 1.0, 10 * self._slowest))
 
+    def take_conduct(self) -> tuple[str, list[tuple[str, str]]]:
+        """Return what the subject did besides answering, since this was asked last.
+
+        Returns
+        -------
+        printed
+            What it wrote to standard error, and a Python subject to standard output.
+        remarks
+            What a worker has noticed, as sentences with the names of operators (or empty texts).
+        """
+        printed = self._running.take_said() if self._running is not None else ""
+        remarks, self._remarks = self._remarks, []
+        return printed, remarks
+
+    def start(self) -> dict[str, str]:
+        """Start the process, unless it runs; return what it said in its greeting.
+
+        Raises
+        ------
+        CannotStart
+            If it says that it cannot serve.
+        SubjectDied
+            If it ends or hangs instead.
+        """
+        try:
+            self._started()
+        except BaseException:
+            self.close(grace=0)
+            raise
+        return self._greeting
+
     def close(self, grace: float = 0.2) -> None:
         """End the process, after a moment of grace, and whatever it has started; a call starts another."""
         if self._bury is not None and self._bury.detach() and self._running is not None:
@@ -242,19 +232,23 @@ class Process:
         self._running = self._bury = None
         self._earlier = {}
 
-    def _started(self) -> _Running:
+    def _started(self) -> Running:
         if self._running is None:
-            self._running = _Running(self.command, self.limits, self.environment)
+            self._running = Running(self.command, self.limits, self.environment, greets=self.greets)
             self._bury = weakref.finalize(self, self._running.end)
             if self.greets:
-                metadata, _ = self._running.exchange([], self.limits.start_seconds)
-                if metadata.get("wrong"):
+                self._greeting, _ = self._running.exchange([], self.limits.start_seconds)
+                if self._greeting.get("wrong"):
                     raise CannotStart(
-                        _printable(metadata["wrong"]), _printable(metadata.get("hint", "")) or None
+                        printable(self._greeting["wrong"]),
+                        printable(self._greeting.get("hint", "")) or None,
                     )
+                self._running.sharing = "shared" in self._greeting
+                self._running.take_said()  # what it prints while it is imported is known to the judge
         return self._running
 
     def _read(self, metadata: dict[str, str], arrays: dict[str, Array], arguments: Mapping[str, Any]) -> Any:
+        self._note_remarks(metadata.get("remarks", "[]"))
         if metadata.get("request") != str(self._number):
             said = repr(metadata["request"][:20]) if "request" in metadata else "none"
             raise ProtocolError(f"answered request {said} when it was asked request '{self._number}'")
@@ -269,16 +263,29 @@ class Process:
             if earlier is not None and (now.shape, now.dtype) == (earlier.shape, earlier.dtype):
                 earlier[...] = now
         if "raised" in metadata:
-            said = _printable(metadata["raised"]) or "an exception"
-            message = _printable(metadata.get("message", ""))
+            said = printable(metadata["raised"]) or "an exception"
+            message = printable(metadata.get("message", ""))
             raise RaisedElsewhere(
-                said + (f": {message}" if message else ""), _printable(metadata.get("where", ""))
+                said + (f": {message}" if message else ""), printable(metadata.get("where", ""))
             )
         if "wrong" in metadata:
-            return NoAnswer(_printable(metadata["wrong"]), _printable(metadata.get("hint", "")) or None)
-        received = {name: array.view(Received) for name, array in arrays.items()}
+            return NoAnswer(printable(metadata["wrong"]), printable(metadata.get("hint", "")) or None)
+        arrays = _unusual(metadata, arrays)
+        # Small arrays are kept for longer, and must not keep the memory that large ones are shared in.
+        received = {
+            name: (array.copy() if array.nbytes <= WATCHED_BYTES else array).view(Received)
+            for name, array in arrays.items()
+        }
         self._note_sharing(metadata.get("shares", "[]"), received, arguments)
         return received["y"] if set(received) == {"y"} else received
+
+    def _note_remarks(self, text: str) -> None:
+        """Note what a worker says of a call: ``[["read standard input, …", "conv2d"], …]``."""
+        try:
+            remarks = [(printable(says), printable(operator)) for says, operator in json.loads(text)]
+        except (ValueError, TypeError, RecursionError):
+            raise ProtocolError(f"'remarks' is {printable(text)[:60]!r}, expected a list of pairs") from None
+        self._remarks += remarks[:100]
 
     def _note_sharing(
         self, text: str, received: Mapping[str, Received], arguments: Mapping[str, Any]
@@ -291,13 +298,30 @@ class Process:
                 if other in known:
                     received[name].shares_with += (weakref.ref(known[other]),)
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise ProtocolError(
-                f"'shares' is {_printable(text)[:60]!r}, expected a list of triples"
-            ) from None
+            raise ProtocolError(f"'shares' is {printable(text)[:60]!r}, expected a list of triples") from None
         for name, array in received.items():
-            self._earlier[f"{EARLIER}{self._number} {name}"] = array
+            if array.nbytes <= WATCHED_BYTES:
+                self._earlier[f"{EARLIER}{self._number} {name}"] = array
         while len(self._earlier) > REMEMBERED:
             del self._earlier[next(iter(self._earlier))]
+
+
+def _unusual(metadata: Mapping[str, str], arrays: dict[str, Array]) -> dict[str, Array]:
+    """Give arrays the dtypes that no frame can hold: ``{"y": "complex128"}`` beside the bytes of y."""
+    try:
+        named = json.loads(metadata.get("dtypes", "{}"))
+        for name, dtype in named.items():
+            if dtype not in UNUSUAL_DTYPES:
+                raise ValueError
+            cells = arrays[name]
+            if dtype == "object":
+                arrays[name] = cells.astype(object)
+            else:
+                arrays[name] = cells.copy().view(dtype)[..., 0]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        said = printable(metadata["dtypes"])[:60]
+        raise ProtocolError(f"'dtypes' is {said!r}, which does not go with the arrays") from None
+    return arrays
 
 
 def request(
@@ -322,272 +346,3 @@ def request(
     if read_only:
         metadata["read_only"] = json.dumps(read_only)
     return metadata, arrays
-
-
-# The launcher sets limits and becomes the program: it is the same process, so signals tell how that ended.
-# On Linux the program dies with the judge, should that be killed.
-_LAUNCH = """
-import ctypes, os, resource, signal, sys
-try:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-except (AttributeError, OSError):
-    pass
-most = int(sys.argv[1])
-for which, limit in ((resource.RLIMIT_DATA, most), (resource.RLIMIT_CORE, 0)):
-    hard = resource.getrlimit(which)[1]
-    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(which, (limit, limit))
-try:
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"{sys.argv[2]} cannot be started: {error.strerror}")
-"""
-
-_MARK = "CONVFORM_SUBJECT"
-"""Environment variable by which the children of a subject are told from other people's processes."""
-
-_PIPE_BYTES = 1 << 20
-_LAST_WORDS = 4096
-
-
-class _Running:
-    """One life of a process: its pipes, and how it ends."""
-
-    def __init__(self, command: Sequence[str], limits: Limits, environment: Mapping[str, str]) -> None:
-        if os.name != "posix":
-            raise CannotStart(
-                "a subject in its own process needs a POSIX system", "leave --isolate out, or use WSL"
-            )
-        self.limits = limits
-        self.mark = uuid.uuid4().hex
-        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(limits.memory_bytes)]
-        self.process = subprocess.Popen(
-            [*launch, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, **environment, _MARK: self.mark},
-            start_new_session=True,  # a group of its own, so that its children go with it
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.to, self.out, self.err = (
-            stream.fileno() for stream in (self.process.stdin, self.process.stdout, self.process.stderr)
-        )
-        for descriptor in (self.to, self.out, self.err):
-            os.set_blocking(descriptor, False)
-        self._widen_pipes()
-        self.poll = select.poll()
-        self.poll.register(self.out, select.POLLIN)
-        self.poll.register(self.err, select.POLLIN)
-        self.last_words = b""
-
-    def _widen_pipes(self) -> None:
-        """Fewer turns for large arrays, where the system allows it."""
-        with contextlib.suppress(ImportError, AttributeError, OSError):
-            import fcntl
-
-            for descriptor in (self.to, self.out):
-                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-    def exchange(
-        self, pieces: Sequence[memoryview], seconds: float
-    ) -> tuple[dict[str, str], dict[str, Array]]:
-        """Send a frame (or nothing) and wait for one, within the deadline."""
-        if pieces and self.poll.poll(0):
-            self._before_it_was_asked()
-        deadline = time.monotonic() + seconds
-        sending = _Sending(self.to, pieces)
-        receiving = _Receiving(self.out, self.limits.frame_bytes)
-        waits_for_room = False
-        sending.go_on()
-        while True:
-            if sending.unfinished != waits_for_room:
-                waits_for_room = sending.unfinished
-                if waits_for_room:
-                    self.poll.register(self.to, select.POLLOUT)
-                else:
-                    self.poll.unregister(self.to)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise SubjectTimedOut(f"gave no answer within {seconds:.3g} s", self.words())
-            # Not longer at a time: a child may hold the pipes open when the process itself is long gone.
-            events = {descriptor for descriptor, _ in self.poll.poll(min(left, 0.05) * 1000)}
-            if self.err in events:
-                self._listen()
-            if self.to in events:
-                sending.go_on()
-            if self.out in events:
-                try:
-                    receiving.go_on()
-                    if receiving.complete:
-                        answer = frames.decode(receiving.body)
-                        break
-                except frames.FrameError as error:
-                    raise ProtocolError(f"answered with what is no frame: {error}", self.words()) from None
-            if receiving.ended or (not events and self.has_ended()):
-                self._ended(receiving)
-        if waits_for_room:
-            self.poll.unregister(self.to)
-        return answer
-
-    def _before_it_was_asked(self) -> None:
-        """Something happened since the last answer: words on standard error may, nothing else."""
-        self._listen()
-        receiving = _Receiving(self.out, self.limits.frame_bytes)
-        with contextlib.suppress(frames.FrameError):
-            receiving.go_on()
-        if receiving.ended:
-            self._ended(receiving, " after its last answer, before this call")
-        if receiving.begun:
-            raise ProtocolError("sent more than one answer to the request before this one", self.words())
-
-    def _ended(self, receiving: _Receiving, when: str = "") -> None:
-        """The pipe is closed or the process is gone: say how."""
-        until = time.monotonic() + 0.5
-        while not self.has_ended() and time.monotonic() < until:
-            self._listen()
-            time.sleep(0.005)
-        cut = " in the middle of an answer" if receiving.begun else ""
-        if not self.has_ended():
-            raise ProtocolError(f"closed its output{cut or ' without an answer'}{when}", self.words())
-        raise SubjectCrashed(f"the process ended{cut}{when}: {self._how_it_ended()}", self.words())
-
-    def has_ended(self) -> bool:
-        """Whether the process is gone; it stays unburied, so that nobody else gets its number."""
-        if self.process.returncode is not None:
-            return True
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.process.pid, flags) is not None
-
-    def _how_it_ended(self) -> str:
-        result = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if result is None or result.si_code == os.CLD_EXITED:
-            return f"exit code {result.si_status if result else 'unknown'}"
-        number = result.si_status
-        with contextlib.suppress(ValueError):
-            return f"{signal.strsignal(number)} ({signal.Signals(number).name})"
-        return f"signal {number}"
-
-    def _listen(self) -> None:
-        """Keep the end of what is said on standard error; forget the rest."""
-        with contextlib.suppress(BlockingIOError):
-            said = os.read(self.err, 1 << 16)
-            if not said:
-                with contextlib.suppress(KeyError):
-                    self.poll.unregister(self.err)
-            self.last_words = (self.last_words + said)[-_LAST_WORDS:]
-
-    def words(self) -> str:
-        """Return the end of what was said on standard error."""
-        self._listen()
-        return "\n".join(_printable(line) for line in self.last_words.decode("utf-8", "replace").splitlines())
-
-    def end(self, grace: float = 0.0) -> None:
-        """End the process, its group, and children that have left the group."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        until = time.monotonic() + grace
-        while not self.has_ended() and time.monotonic() < until:
-            time.sleep(0.002)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        for child in _marked(self.mark):
-            with contextlib.suppress(OSError):
-                os.kill(child, signal.SIGKILL)
-        self.process.wait()
-        for stream in (self.process.stdout, self.process.stderr):
-            stream.close()
-
-
-def _marked(mark: str) -> Iterator[int]:
-    """Processes that inherited a mark (where /proc tells)."""
-    wanted = f"{_MARK}={mark}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)
-
-
-class _Sending:
-    """Bytes on their way into a pipe."""
-
-    def __init__(self, descriptor: int, pieces: Sequence[memoryview]) -> None:
-        self.descriptor = descriptor
-        self.pieces = list(pieces)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether something is left to send."""
-        return bool(self.pieces)
-
-    def go_on(self) -> None:
-        """Send as much as fits."""
-        try:
-            while self.pieces:
-                sent = os.writev(self.descriptor, self.pieces[:64])
-                while self.pieces and sent >= len(self.pieces[0]):
-                    sent -= len(self.pieces.pop(0))
-                if sent:
-                    self.pieces[0] = self.pieces[0][sent:]
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            self.pieces = []  # it does not listen any more, but it may still answer
-
-
-class _Receiving:
-    """A frame on its way out of a pipe."""
-
-    def __init__(self, descriptor: int, most: int) -> None:
-        self.descriptor = descriptor
-        self.most = most
-        self.prefix = b""
-        self.body: Array = np.empty(0, np.uint8)
-        self.filled = 0
-        self.ended = False
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything has come."""
-        return bool(self.prefix)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it is there."""
-        return len(self.prefix) == 8 and self.filled == len(self.body)
-
-    def go_on(self) -> None:
-        """Read what is there.
-
-        Raises
-        ------
-        FrameError
-            If the length is out of bounds; memory is asked for only afterwards.
-        """
-        try:
-            if len(self.prefix) < 8:
-                came = os.read(self.descriptor, 8 - len(self.prefix))
-                self.ended = not came
-                self.prefix += came
-                if len(self.prefix) < 8:
-                    return
-                self.body = np.empty(frames.length_of(self.prefix, self.most), np.uint8)
-            while not self.complete:
-                count = os.readv(self.descriptor, [self.body.data[self.filled :]])
-                if count == 0:
-                    self.ended = True
-                    return
-                self.filled += count
-        except BlockingIOError:
-            pass
-
-
-def _printable(text: str, longest: int = 300) -> str:
-    """Cut what another process wrote to a length that can be shown, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in text[:longest])

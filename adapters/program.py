@@ -6,13 +6,15 @@
     program = Program(["./subject"])
     subject.implements("conv2d", padding="low-high")(program.wrapper("conv2d", "x w b stride padding"))
 
-The program runs in a process of its own, which starts with the first call and again after it has died.
+The program runs in a process of its own, which starts with the first call and again after it has died. What
+it writes to standard error goes to the one here.
 """
 
 from __future__ import annotations
 
 import inspect
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,7 +55,10 @@ class Program:
         def call(**arguments: Any) -> Any:
             if shutil.which(self.process.command[0]) is None:
                 raise CannotStart(f"there is no program {self.process.command[0]!r}", "build it first")
-            return self.process.call(operator, arguments)
+            try:
+                return self.process.call(operator, arguments)
+            finally:
+                sys.stderr.write(self.process.take_conduct()[0])
 
         parameters = [
             inspect.Parameter(

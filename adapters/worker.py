@@ -1,7 +1,8 @@
 """The worker: serves the wrappers of one adapter to a judge in another process.
 
 ``python -m convform.adapters.worker TARGET`` greets with an answer to request 0, then answers each request on
-standard input with one frame on standard output until its input ends; see docs/PROTOCOL.md. It knows no law.
+standard input with one frame on standard output until its input ends; see docs/PROTOCOL.md. It knows no law;
+who wants calls to be watched for more than their answers passes a `Watch` to `serve`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,19 +25,30 @@ from convform.adapters.adapter import Adapter
 from convform.adapters.errors import AdapterError, ReturnedWrong
 from convform.adapters.find import load
 from convform.adapters.layout import Array
-from convform.adapters.process import AFTER, EARLIER, REMEMBERED
-
-WATCHED_BYTES = 1 << 17
-"""Arguments and answers up to this size are watched for side effects; laws about those use small arrays."""
+from convform.adapters.process import AFTER, EARLIER, REMEMBERED, UNUSUAL_DTYPES, WATCHED_BYTES
+from convform.adapters.process_shared import ELSEWHERE, SharedMemory, inherit
 
 Answer = tuple[dict[str, str], dict[str, Array]]
+
+
+class Watch:
+    """What stands around calls and sees what they do besides answering; this one looks away."""
+
+    def around(self, operator: str) -> AbstractContextManager[None]:
+        """Stand around one call."""
+        return nullcontext()
+
+    def remarks(self) -> Sequence[tuple[str, str]]:
+        """Return what was noticed since the last time: sentences, with the names of operators."""
+        return ()
 
 
 class Worker:
     """Answers requests with the wrappers of an adapter."""
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, watch: Watch | None = None) -> None:
         self.adapter = adapter
+        self.watch = watch or Watch()
         # What the last calls returned, and a copy of it: kept alive to see it used again, or overwritten.
         self._earlier: dict[str, tuple[Array, Array]] = {}
 
@@ -54,18 +67,16 @@ class Worker:
         said: dict[str, str] = {"request": number}
         results: dict[str, Array] = {}
         try:
-            returned = implementation.function(**arguments)
+            with self.watch.around(operator):
+                returned = implementation.function(**arguments)
             results = dict(implementation.named_outputs(returned))
             said["shares"] = json.dumps(self._sharing(arguments, results))
         except ReturnedWrong as wrong:
             said |= {"wrong": wrong.message, "hint": wrong.hint or ""}
         except (Exception, SystemExit) as error:
             said |= {"raised": type(error).__name__, "message": str(error)[:1000], "where": _where(error)}
-        unsendable = [name for name, array in results.items() if not frames.can_hold(array.dtype)]
-        if unsendable:
-            dtype = results[unsendable[0]].dtype
-            said["wrong"] = f"{unsendable[0]} has dtype {dtype}, which cannot travel between processes"
-            results = {}
+        if remarks := self.watch.remarks():
+            said["remarks"] = json.dumps(list(remarks))
         changed = {
             AFTER + name: arguments[name]
             for name, array in arrays.items()
@@ -77,7 +88,8 @@ class Worker:
                 self._earlier[f"{EARLIER}{number} {name}"] = array, array.copy()
         while len(self._earlier) > REMEMBERED:
             del self._earlier[next(iter(self._earlier))]
-        return said, {**results, **changed}
+        changed = {name: array for name, array in changed.items() if frames.can_hold(array.dtype)}
+        return said, {**_sendable(results, said), **changed}
 
     def _overwritten(self) -> dict[str, Array]:
         """What earlier calls returned and this one has changed."""
@@ -111,6 +123,31 @@ class Worker:
         return found
 
 
+def _sendable(results: dict[str, Array], said: dict[str, str]) -> dict[str, Array]:
+    """Write arrays of dtypes that no frame can hold in one that it can; say in the text which they are."""
+    sendable, dtypes = dict(results), {}
+    for name, array in results.items():
+        if frames.can_hold(array.dtype):
+            continue
+        dtype = next((name for name in UNUSUAL_DTYPES if array.dtype == np.dtype(name)), "")
+        try:
+            if not dtype:
+                raise ValueError
+            if dtype == "object":
+                sendable[name] = array.astype(np.float64)
+            else:
+                cells = np.array(array, order="C")[..., np.newaxis]
+                sendable[name] = cells.view(np.uint8)
+        except (ValueError, TypeError):
+            # Not even its cells are numbers: this is no answer.
+            said["wrong"] = f"{name} has dtype {array.dtype}, expected numbers"
+            return {}
+        dtypes[name] = dtype
+    if dtypes:
+        said["dtypes"] = json.dumps(dtypes)
+    return sendable
+
+
 def _writable_in_common(a: Array, b: Array) -> bool:
     return (a.flags.writeable or b.flags.writeable) and bool(np.shares_memory(a, b))
 
@@ -119,7 +156,11 @@ def _differ(sent: Array, now: Array) -> bool:
     """Whether bits have changed; NaN is equal to itself, and −0 is not 0."""
     if sent.shape != now.shape:
         return False  # the array was given another shape; its elements are where they were
-    return sent.tobytes() != np.asarray(now).tobytes()
+    now = np.asarray(now)
+    plain = sent.dtype == now.dtype and not sent.dtype.hasobject
+    if plain and sent.flags.c_contiguous and now.flags.c_contiguous:
+        return not np.array_equal(sent.reshape(-1).view(np.uint8), now.reshape(-1).view(np.uint8))
+    return sent.tobytes() != now.tobytes()
 
 
 def _arranged(array: Array, strides: list[int] | None, read_only: bool) -> Array:
@@ -150,13 +191,36 @@ def _where(error: BaseException) -> str:
     return f"{os.path.basename(last.filename)}:{last.lineno}, in {last.name}" if last else ""
 
 
-def _read(descriptor: int) -> Answer | None:
-    """Read one frame; None where the judge has nothing more to ask."""
-    prefix = np.empty(8, np.uint8)
-    if not _fill(descriptor, prefix):
-        return None
-    body = np.empty(frames.length_of(prefix.tobytes(), 1 << 62), np.uint8)
-    return frames.decode(body) if _fill(descriptor, body) else None
+class Pipes:
+    """The way to the judge: two pipes, and memory that both share where the system has it."""
+
+    def __init__(self) -> None:
+        self.requests, self.answers = os.dup(0), os.dup(1)
+        # The pipes are the judge's: the subject reads nothing, and what it prints goes to standard error.
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)
+        self.shared: tuple[SharedMemory, SharedMemory] | None = inherit()
+
+    def read(self) -> Answer | None:
+        """Read one frame; None where the judge has nothing more to ask."""
+        prefix = np.empty(8, np.uint8)
+        if not _fill(self.requests, prefix):
+            return None
+        (length,) = frames.PREFIX.unpack(prefix.tobytes())
+        if self.shared is not None and length & ELSEWHERE:
+            # The subject may keep what it is given; the memory has the next request in it.
+            return frames.decode(self.shared[0].get(length ^ ELSEWHERE).copy())
+        body = np.empty(length, np.uint8)
+        return frames.decode(body) if _fill(self.requests, body) else None
+
+    def write(self, answer: Answer, *, may_share: bool = False) -> None:
+        """Write one frame, into shared memory only if nobody reads the last one any more."""
+        pieces = frames.encode(*answer)
+        for piece in self.shared[1].put(pieces) if self.shared and may_share else pieces:
+            while piece:
+                piece = piece[os.write(self.answers, piece) :]
 
 
 def _fill(descriptor: int, array: Array) -> bool:
@@ -170,31 +234,32 @@ def _fill(descriptor: int, array: Array) -> bool:
     return True
 
 
-def _write(descriptor: int, answer: Answer) -> None:
-    for piece in frames.encode(*answer):
-        while piece:
-            piece = piece[os.write(descriptor, piece) :]
+def serve(target: str, pipes: Pipes, watch: Watch | None = None) -> None:
+    """Answer requests until there are none left.
 
-
-def serve(target: str) -> None:
-    """Answer requests until there are none left."""
-    requests, answers = os.dup(0), os.dup(1)
-    # The pipes are the judge's: the subject reads nothing, and what it prints goes to standard error.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
+    Parameters
+    ----------
+    target
+        What `convform.adapters.load` finds the adapter by.
+    pipes
+        The way to the judge.
+    watch
+        What stands around calls.
+    """
     faulthandler.enable()
+    try:
+        worker = Worker(load(target), watch)
+    except AdapterError as error:
+        pipes.write(({"request": "0", "wrong": error.message, "hint": error.hint or ""}, {}))
+        return
     # As in the judge's own process: who draws random numbers draws the same ones each time.
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
-    try:
-        worker = Worker(load(target))
-    except AdapterError as error:
-        _write(answers, ({"request": "0", "wrong": error.message, "hint": error.hint or ""}, {}))
-        return
-    _write(answers, ({"request": "0"}, {}))
-    while (asked := _read(requests)) is not None:
-        _write(answers, worker.answer(*asked))
+    greeting = {"request": "0"} | ({"shared": "frames"} if pipes.shared else {})
+    pipes.write((greeting, {}))
+    while (asked := pipes.read()) is not None:
+        pipes.write(worker.answer(*asked), may_share=asked[0].get("answer") != "pipe")
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], Pipes())

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from convform import reference
 from convform.adapters import Claims
 from convform.conformance import contents
 from convform.conformance.geometry import Geometry
@@ -157,7 +158,7 @@ def build(operator: Operator, geometry: Geometry) -> Case:
     """Fill a geometry with numbers."""
     rng = np.random.default_rng(geometry.seed)
     magnitude = value_range(operator, geometry)
-    inputs = {}
+    inputs: dict[str, np.ndarray] = {}
     for name, shape in shapes(operator, geometry).items():
         # What is special about the contents concerns the input; the other factors are plain numbers.
         kind = geometry.contents if name in ("x", "cols") or geometry.contents == "real" else "ordinary"
@@ -173,7 +174,34 @@ def build(operator: Operator, geometry: Geometry) -> Case:
             if not operator.family.startswith(ROUNDED):
                 array = contents.scaled(rng, array, geometry.dtype, far=selected and kind == "negative")
         inputs[name] = array.astype(geometry.dtype)
-    return Case(operator, MappingProxyType(inputs), parameters_of(operator, geometry), geometry)
+    parameters = parameters_of(operator, geometry)
+    terms, _, scale = sum_size(operator, geometry)
+    if terms * scale >= contents.exact_limit(geometry.dtype) and geometry.contents != "real":
+        _thin_out(operator, inputs, parameters, contents.exact_limit(geometry.dtype) // scale, rng)
+    return Case(operator, MappingProxyType(inputs), parameters, geometry)
+
+
+def _thin_out(
+    operator: Operator,
+    inputs: dict[str, np.ndarray],
+    parameters: Mapping[str, object],
+    limit: int,
+    rng: np.random.Generator,
+) -> None:
+    """Set more and more elements to zero, until Σ|x||w| of every output is below `limit`.
+
+    In bfloat16 not even sums of 256 ones are exact.
+    """
+    if not operator.is_linear:
+        return
+    factor = "dy" if "dy" in inputs else "cols" if "cols" in inputs else "x"
+    while True:
+        absolute = {name: np.abs(array).astype(np.float64) for name, array in inputs.items()}
+        sums = reference.evaluate(operator.name, absolute, parameters)
+        if all(np.max(array, initial=0) < limit for array in sums.values()):
+            return
+        kept = rng.random(inputs[factor].shape) < 0.5
+        inputs[factor] = np.where(kept, inputs[factor], np.zeros_like(inputs[factor]))
 
 
 def value_range(operator: Operator, geometry: Geometry) -> int:

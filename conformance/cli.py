@@ -10,11 +10,13 @@ import difflib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
 import click
+import rich.progress
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -22,12 +24,15 @@ from rich.text import Text
 
 from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed, notebook
 from convform.adapters.errors import NoAdapter
+from convform.adapters.find import split_target
 from convform.adapters.process import Limits
 from convform.conformance.guard import Conduct, leave, quiet
+from convform.conformance.isolation import DiedOfImport, try_import
 from convform.conformance.report import BROKEN, CONFORMS
 from convform.conformance.subject import first_line
 from convform.conformance.terminal import ReportView, message
 from convform.spec.clauses import UnknownClauseError, clause, clauses, pages
+from convform.spec.operators import OPERATORS
 
 WRONG, NOT_INSTALLED, INTERRUPTED = 2, 3, 130
 
@@ -52,6 +57,19 @@ class _Problem(click.ClickException):
 @contextmanager
 def _told(traceback: bool) -> Iterator[None]:
     """Turn whatever goes wrong into one sentence, a hint and an exit code."""
+    before = Conduct()
+    try:
+        with _sentences(traceback):
+            yield
+    except click.ClickException as problem:
+        if not before.left_behind:
+            raise
+        problem.show()
+        leave(problem.exit_code, before)
+
+
+@contextmanager
+def _sentences(traceback: bool) -> Iterator[None]:
     try:
         yield
     except click.ClickException:
@@ -63,6 +81,8 @@ def _told(traceback: bool) -> Iterator[None]:
             err.print_exception(show_locals=False)
         if isinstance(error, Unavailable):
             raise _Problem("unavailable", str(error), error.hint, NOT_INSTALLED) from None
+        if isinstance(error, DiedOfImport):
+            raise _Problem(error.outcome, str(error), error.hint, WRONG) from None
         if isinstance(error, AdapterError):
             raise _Problem("error", str(error), error.hint, WRONG) from None
         said = f"convform itself failed: {type(error).__name__}: {first_line(str(error))}"
@@ -86,7 +106,7 @@ def main() -> None:
 )
 @click.option(
     "--profile",
-    type=click.Choice(["quick", "full"]),
+    type=click.Choice(["quick", "full", "search"]),
     default="quick",
     show_default=True,
     help="How many cases.",
@@ -118,7 +138,15 @@ def main() -> None:
     "--deadline",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="With --isolate: how long a call may take (default 10).",
+    help="With --isolate: how long a call may take (default 10), and a sixth of what its import may.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Spread the laws over N processes; the verdict is the same.",
 )
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
 def check(
@@ -131,21 +159,30 @@ def check(
     everything: bool,
     isolate: bool,
     deadline: float | None,
+    jobs: int,
     traceback: bool,
 ) -> None:
     """Judge TARGET: an installed adapter's name, file.py, or file.py:name."""
+    from convform.conformance.laws import laws_of
     from convform.conformance.runner import check as run
     from convform.conformance.runner import selected_operators
 
     os.environ.setdefault("MPLBACKEND", "Agg")  # a homework that plots must not open windows
     before = Conduct()
-    with _told(traceback):
+    limits = None if deadline is None else Limits(deadline, start_seconds=max(10.0, 6 * deadline))
+    with _told(traceback), ExitStack() as stack:
+        inferred = None
+        if isolate or jobs > 1:  # other processes find an inferred adapter in a file only
+            inferred = Path(stack.enter_context(tempfile.TemporaryDirectory())) / _adapter_file(target)
+            try_import(target, inferred, limits)
         with quiet() as importing:
-            adapters, shown = _found(target)
+            adapters, shown, missing = _found(target, inferred)
         _tell_of_import(target, importing)
         if shown != target:
             keep = f"convform infer {target} --output {shown}"
             err.print(Text(f"no adapter in {target}, so one is inferred; to keep it: {keep}", style="dim"))
+        for said in missing:
+            err.print(Text(f"not judged: {said}", style="dim"))
         chosen = [
             adapter for adapter in adapters if not operators or set(operators) & set(adapter.implementations)
         ]
@@ -159,7 +196,8 @@ def check(
         for adapter in chosen:
             own = [name for name in operators if name in adapter.implementations]
             origin = shown if len(adapters) == 1 else f"{shown}:{adapter.name}"
-            with _progress() as progress, redirect_stdout(io.StringIO()):
+            steps = [1 + len(laws_of(OPERATORS[name])) for name in own or adapter.implementations]
+            with _bar(adapter.name, sum(steps)) as progress, redirect_stdout(io.StringIO()):
                 report = run(
                     adapter,
                     operators=own or None,
@@ -169,7 +207,8 @@ def check(
                     origin=origin,
                     progress=progress,
                     isolated=True if isolate else None,
-                    limits=None if deadline is None else Limits(call_seconds=deadline),
+                    limits=limits,
+                    jobs=jobs,
                 )
             reports.append(report)
             out.print(ReportView(report, everything))
@@ -179,21 +218,36 @@ def check(
     leave(2 if BROKEN in verdicts else 0 if verdicts <= {CONFORMS} else 1, before)
 
 
-def _found(target: str) -> tuple[list[Adapter], str]:
-    """Find the adapters of a target, or infer them where a file has none; and where they can be loaded."""
+def _adapter_file(target: str) -> str:
+    """Name of the file that the inferred adapter of a homework is kept in."""
+    return f"{Path(split_target(target)[0]).stem}_adapter.py"
+
+
+def _found(target: str, inferred: Path | None = None) -> tuple[list[Adapter], str, list[str]]:
+    """Find the adapters of a target, or infer them where a file has none.
+
+    Also say where they can be loaded, and what was looked for and not found.
+
+    The inferred adapter may be there already, written by another process.
+    """
     from convform.conformance.infer import infer_target
 
     try:
-        return find(target), target
+        return find(target), target, []
     except NoAdapter as missing:
-        place = Path(target.split(".py:")[0].removesuffix(".py") + ".py")
+        place = Path(split_target(target)[0])
         if not place.is_file():
             raise
+        if inferred is not None and inferred.is_file():
+            lines = inferred.read_text(encoding="utf-8").splitlines()
+            said = [line.removeprefix("# not found: ") for line in lines if line.startswith("# not found: ")]
+            return find(str(inferred)), _adapter_file(target), said
         try:
             found = infer_target(target)
         except AdapterError as error:
             raise AdapterError(f"{missing.message}, and {error.message}", missing.hint) from None
-        return list(found.adapters), f"{place.stem}_adapter.py"
+        said = [text for certainty, text in found.notes if certainty == "not found"]
+        return list(found.adapters), _adapter_file(target), said
 
 
 def _tell_of_import(target: str, conduct: Conduct) -> None:
@@ -228,6 +282,119 @@ def _progress():  # type: ignore[no-untyped-def]
         return
     with err.status("") as status:
         yield lambda operator, law: status.update(f"{operator} · {law}")
+
+
+class _Bar:
+    """How far a run has come; without a terminal it is not drawn."""
+
+    def __init__(self, bar: rich.progress.Progress, title: str) -> None:
+        self.bar = bar
+        self.task = bar.add_task(title, total=0)
+
+    def expect(self, steps: int) -> None:
+        """So many more steps are to come."""
+        self.bar.update(self.task, total=(self.bar.tasks[self.task].total or 0) + steps)
+
+    def done(self, says: str) -> None:
+        """One of them is there."""
+        self.bar.update(self.task, advance=1, description=says)
+
+
+@contextmanager
+def _shown_bar(title: str) -> Iterator[_Bar]:
+    columns = (
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("{task.description}", markup=False),
+    )
+    bar = rich.progress.Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    with bar:
+        yield _Bar(bar, title)
+
+
+@contextmanager
+def _bar(title: str, steps: int):  # type: ignore[no-untyped-def]
+    """Show which law is run, and how many have been."""
+    with _shown_bar(title) as bar:
+        bar.expect(steps)
+        yield lambda operator, law: bar.done(f"{operator} · {law}")
+
+
+@main.command("matrix")
+@click.argument("targets", metavar="[NAME …]", nargs=-1)
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "full", "search"]),
+    default="quick",
+    show_default=True,
+    help="How many cases.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["core", "strict"]),
+    default="core",
+    show_default=True,
+    help="Which clauses decide the exit code; the matrix shows both.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Judge N operators of a backend at once.",
+)
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("matrix"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the matrix lies; what is there of other backends is kept.",
+)
+@click.option("--fresh", is_flag=True, help="Judge what is judged already, too.")
+@click.option(
+    "--reproduce/--no-reproduce",
+    "reproduces",
+    default=True,
+    help="Run the ledger's programs in fresh interpreters (the default), or not.",
+)
+@click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
+def backend_matrix(
+    targets: tuple[str, ...],
+    profile: str,
+    level: str,
+    seed: int,
+    jobs: int,
+    folder: Path,
+    fresh: bool,
+    reproduces: bool,
+    traceback: bool,
+) -> None:
+    """Judge the installed backends, or those of NAME; write matrix.md, .json and .html.
+
+    Run it in the environment of each backend with the same --out, and one matrix is filled. A run that was
+    interrupted goes on where it stopped.
+    """
+    from convform.conformance import matrix
+
+    with _told(traceback):
+        run = matrix.Run(profile, seed, jobs, fresh, reproduces)
+        with _shown_bar("matrix") as bar:
+            try:
+                data, names = matrix.run_matrix(targets, folder, run, bar)
+            except OSError as error:
+                raise _unwritable(folder, error.strerror or str(error)) from None
+        for line in matrix.summary(data, names):
+            out.print(line)
+        out.print(f"written: {folder}/matrix.md, .json, .html")
+        code = matrix.exit_code(data, names, level, named=bool(targets))
+    sys.exit(code)
 
 
 @main.command("kill-matrix")
@@ -300,12 +467,13 @@ def infer(target: str, output: Path | None, traceback: bool) -> None:
     """Look at a homework FILE, call what it holds, and write the adapter for it."""
     from convform.conformance.infer import infer_target
 
+    before = Conduct()
     with _told(traceback):
-        with redirect_stdout(io.StringIO()):
+        with quiet():
             found = infer_target(target, output)
         if output is None:
             click.echo(found.source, nl=False)
-            return
+            leave(0, before)
         try:
             output.write_text(found.source, encoding="utf-8")
         except OSError as error:
@@ -313,6 +481,7 @@ def infer(target: str, output: Path | None, traceback: bool) -> None:
         for certainty, text in found.notes:
             out.print(Text(f"{certainty + ':':<10} {text}"))
         out.print(f"\nwritten to {output}; now: convform check {output}")
+    leave(0, before)
 
 
 @main.command("adapters")

@@ -11,6 +11,7 @@ import numpy as np
 from convform.adapters import ReturnedWrong
 from convform.conformance import oracle
 from convform.conformance.case import Case
+from convform.conformance.contents import is_float
 from convform.conformance.subject import Answer, Subject, SubjectRaised, call
 from convform.conformance.violation import Violation
 
@@ -115,7 +116,7 @@ def cells_that_differ(actual: np.ndarray, expected: np.ndarray, tolerance: np.nd
     if tolerance is None:
         with np.errstate(invalid="ignore"):
             same = actual == expected
-            if expected.dtype.kind == "f" and actual.dtype.kind == "f":
+            if is_float(expected.dtype) and is_float(actual.dtype):
                 same = same | (np.isnan(actual) & np.isnan(expected))
         return np.asarray(~same)
     error = _error(actual, expected)

@@ -77,6 +77,7 @@ FEATURES: Mapping[str, Feature] = {
     ),
     "the dtype is float32": lambda case, window: case.dtype == np.float32,
     "the dtype is float16": lambda case, window: case.dtype == np.float16,
+    "the dtype is bfloat16": lambda case, window: case.dtype.name == "bfloat16",
     "the dtype is an integer": lambda case, window: case.dtype.kind in "iu",
     "arrays are not C-contiguous": lambda case, window: case.arrangement not in ("contiguous", "read-only"),
     "arrays are read-only": lambda case, window: case.arrangement == "read-only",

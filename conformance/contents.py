@@ -17,6 +17,21 @@ MANTISSA_BITS: Mapping[str, int] = {"float64": 53, "float32": 24, "float16": 11,
 """Integers up to 2 to this power are exact in the dtype."""
 
 
+HALF_TYPES = ("float16", "bfloat16")
+"""Floating-point dtypes of two bytes, whose sums are accumulated in a wider one."""
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype has fractions, infinities and NaN. NumPy does not know it of bfloat16."""
+    return dtype.kind == "f" or dtype.name in MANTISSA_BITS
+
+
+def smallest_subnormal(dtype: str) -> float:
+    """The distance of numbers around zero."""
+    # bfloat16 has the exponents of float32, whose smallest normal number is 2^−126.
+    return 2.0**-133 if dtype == "bfloat16" else float(np.finfo(dtype).smallest_subnormal)
+
+
 def exact_limit(dtype: str) -> int:
     """Largest magnitude up to which every integer is representable in `dtype`."""
     if dtype in MANTISSA_BITS:
@@ -32,7 +47,8 @@ def unit_roundoff(dtype: str) -> float:
 def exact_magnitude(dtype: str, terms: int, degree: int, scale: int = 1) -> int:
     """Largest M such that a sum of `terms` products of `degree` integers in [−M, M] stays exact.
 
-    `scale` is a factor that every term may still be multiplied by (the divisors of an average).
+    At least 1, even where that is too much (see `convform.conformance.case.build`). `scale` is a factor that
+    every term may still be multiplied by (the divisors of an average).
     """
     budget = (exact_limit(dtype) - 1) // max(terms * scale, 1)
     magnitude = math.isqrt(budget) if degree == 2 else budget

@@ -7,7 +7,6 @@ from typing import Any
 
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.errors import closest, described
-from convform.conformance.guard import Guarded, watching
 from convform.conformance.reproducer import Source
 from convform.spec.operators import OPERATORS
 
@@ -59,9 +58,7 @@ def adapter_of(adapter: Adapter | None, functions: Mapping[str, Callable[..., An
         )
     from convform.conformance.infer import infer_adapter  # it is large, and most runs need none of it
 
-    # Inference calls the functions, too: what they print or change is no part of the session.
-    with watching(), Guarded("inference"):
-        return infer_adapter({_KEYWORDS[keyword]: function for keyword, function in functions.items()})
+    return infer_adapter({_KEYWORDS[keyword]: function for keyword, function in functions.items()})
 
 
 def source_of(functions: Mapping[str, Callable[..., Any]]) -> Source:

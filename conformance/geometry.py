@@ -160,6 +160,10 @@ RANDOM = Reach(n=9, k=5, s=4, p=4, d=3)
 RANDOM_3D = Reach(n=5, k=3, s=3, p=2, d=2)
 """The same for rank 3, where sizes multiply three times."""
 
+WIDE = Reach(n=19, k=5, s=4, p=4, d=3)
+WIDE_3D = Reach(n=9, k=3, s=3, p=2, d=3)
+"""The same for a long search, beyond one vector register."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -175,6 +179,7 @@ class Space:
     words: bool
     shared: tuple[str, ...]
     max_padding: str
+    rests: bool
     ceil_modes: tuple[bool, ...]
     include_pads: tuple[bool, ...]
     groups: bool
@@ -198,6 +203,7 @@ class Space:
             words=claims.padding == "string" and "padding" in takes,
             shared=_shared_fields(claims),
             max_padding=claims.max_padding,
+            rests=claims.rounding == "floor",
             ceil_modes=(False, True) if "ceil_mode" in takes else (False,),
             include_pads=(True, False) if "count_include_pad" in takes else (True,),
             groups="groups" in takes,
@@ -219,6 +225,7 @@ class Space:
             all(len({getattr(axis, name) for axis in axes}) == 1 for name in shared)
             and (self.low_high or all(axis.low == axis.high for axis in axes))
             and (not self.words or bool(_words(axes)))
+            and (self.rests or all(axis.room % axis.s == 0 for axis in axes))
             and (default_stride is False or self.may_default_stride or not self.strides)
             and all(
                 max(axis.low, axis.high) <= max_padding(self.max_padding, axis.k, axis.low + axis.high)
@@ -324,6 +331,7 @@ def _all_axes(space: Space, reach: Reach, real_windows: bool) -> tuple[Axis, ...
                     for low, high in choices
                     if (space.words or max(low, high) <= limit)
                     and (axis := Axis(n, k, s, low, high, d)).room >= 0
+                    and (space.rests or axis.room % s == 0)
                     and (not real_windows or (axis.windows_are_real(True) and axis.windows_are_real()))
                 ]
     return tuple(sorted(axes, key=lambda axis: axis.complexity))
@@ -517,6 +525,7 @@ def _flags(space: Space, focus: Focus) -> tuple[_Flags, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def tables(space: Space, focus: Focus, sweep: bool = False) -> Tables:
+def tables(space: Space, focus: Focus, sweep: bool = False, wide: bool = False) -> Tables:
     """Tables of a focus (cached: every law of an operator uses them many times)."""
-    return Tables(space, focus, SWEEP if sweep else RANDOM if space.rank < 3 else RANDOM_3D)
+    plane, volume = (WIDE, WIDE_3D) if wide else (RANDOM, RANDOM_3D)
+    return Tables(space, focus, SWEEP if sweep else plane if space.rank < 3 else volume)

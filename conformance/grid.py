@@ -29,6 +29,8 @@ def number(value: object) -> str:
 
 def plane(array: np.ndarray, differs: np.ndarray | None = None) -> Text:
     """Draw a 2-D array; cells in `differs` are set between bars."""
+    if array.dtype.name == "bfloat16":  # to Python, its numbers are no numbers
+        array = array.astype(np.float64)
     rows, columns = array.shape
     shown_rows, shown_columns = min(rows, MOST_ROWS), min(columns, MOST_COLUMNS)
     cells = [[number(array[i, j]) for j in range(shown_columns)] for i in range(shown_rows)]
@@ -64,6 +66,7 @@ def arrays_table(
     expected: Mapping[str, np.ndarray],
     actual: Mapping[str, np.ndarray],
     differs: Mapping[str, np.ndarray],
+    actual_is: str = "yours",
 ) -> Table:
     """Lay inputs, expected and actual arrays out side by side.
 
@@ -75,6 +78,8 @@ def arrays_table(
         Outputs by name.
     differs
         Cells to mark, by output name.
+    actual_is
+        What the actual arrays are called.
     """
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
     row: list[Text] = []
@@ -91,7 +96,7 @@ def arrays_table(
         row.append(_stack(array, None, chosen))
         if other is not None:
             same_shape = other.shape == array.shape
-            table.add_column(f"yours{label}")
+            table.add_column(f"{actual_is}{label}")
             row.append(
                 _stack(
                     other,
@@ -99,6 +104,8 @@ def arrays_table(
                     chosen if same_shape else _first_planes(other, None),
                 )
             )
+    for text in row:  # where there is no room a line is cut: broken, it would be no row of a grid
+        text.no_wrap, text.overflow = True, "ellipsis"
     table.add_row(*row)
     return table
 

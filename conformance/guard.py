@@ -22,7 +22,7 @@ import threading
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -90,7 +90,7 @@ class Printed:
 NOTHING = Printed()
 
 
-class _Paper(io.RawIOBase):
+class Paper(io.RawIOBase):
     """Bytes that are written here are counted; the first of them are kept."""
 
     def __init__(self) -> None:
@@ -99,9 +99,11 @@ class _Paper(io.RawIOBase):
         self.started = False
 
     def writable(self) -> bool:
+        """Say that it is there to be written on."""
         return True
 
     def write(self, data: Any) -> int:
+        """Count lines; keep the beginning."""
         text = bytes(data)
         self.lines += text.count(b"\n")
         self.started = not text.endswith(b"\n") if text else self.started
@@ -141,13 +143,19 @@ class Conduct:
 
     deeds: dict[str, Counter[str]] = field(default_factory=dict)
     threads: frozenset[threading.Thread] = field(default_factory=lambda: frozenset(threading.enumerate()))
-    _paper: _Paper = field(default_factory=_Paper)
+    _paper: Paper = field(default_factory=Paper)
     _stdin: _NoInput = field(default_factory=_NoInput)
     _stdout: io.TextIOWrapper | None = None
 
     def note(self, says: str, operator: str | None = None) -> None:
         """Remember one more call that did something."""
         self.deeds.setdefault(says, Counter())[operator or ""] += 1
+
+    def take_deeds(self) -> list[tuple[str, str]]:
+        """Return what was noted since the last time, each with its operator (or an empty text)."""
+        taken = [(says, name) for says, calls in self.deeds.items() for name in calls.elements()]
+        self.deeds.clear()
+        return taken
 
     def streams(self) -> tuple[io.TextIOWrapper, _NoInput]:
         """Return what a call finds as its standard output and error, and as its standard input."""
@@ -180,6 +188,23 @@ class Conduct:
 
 
 _current: ContextVar[Conduct | None] = ContextVar("conduct", default=None)
+
+
+def pass_on(printed: str, remarks: Iterable[tuple[str, str]]) -> None:
+    """Take for a deed of this process's what a subject did in another one, in a `Guarded` call.
+
+    Parameters
+    ----------
+    printed
+        What it printed.
+    remarks
+        What else it did, with the operator (or an empty text), as of `Conduct.take_deeds`.
+    """
+    if printed:
+        sys.stdout.write(printed)
+    conduct = _current.get()
+    for says, operator in remarks if conduct is not None else ():
+        conduct.note(says, operator or None)  # type: ignore[union-attr]
 
 
 class Guarded:
@@ -266,7 +291,7 @@ def _restore(before: _Settings, after: _Settings) -> Iterator[str]:
 
 
 @contextmanager
-def watching(seed: int = 0) -> Iterator[Conduct]:
+def watching(seed: int = 0, paper: Paper | None = None) -> Iterator[Conduct]:
     """Stand around a run: collect what its calls do besides answering.
 
     Parameters
@@ -274,33 +299,47 @@ def watching(seed: int = 0) -> Iterator[Conduct]:
     seed
         What the global random states start from, so that subjects which draw from them are judged alike
         each time. Both are put back at the end.
+    paper
+        Where what they print goes; None means that it is kept.
 
     Yields
     ------
     Conduct
         Complete when the context has ended.
     """
-    conduct = Conduct()
+    conduct = Conduct(_paper=paper or Paper())
     token = _current.set(conduct)
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    before = random_states()
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
-    seeded, numpy_seeded = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seeded = random_states()
     try:
         with _without_input(conduct):
             yield conduct
     finally:
         _current.reset(token)
-        if random.getstate() != seeded:
-            conduct.note("drew from Python's global random state, or seeded it (restored)")
-        if not _same_state(np.random.get_state(), numpy_seeded):  # noqa: NPY002
-            conduct.note("drew from NumPy's global random state, or seeded it (restored)")
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        for says in drew(seeded, random_states()):
+            conduct.note(says)
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
 
 
-def _same_state(one: Any, other: Any) -> bool:
-    return bool(one[0] == other[0] and np.array_equal(one[1], other[1]) and one[2:] == other[2:])
+RandomStates = tuple[Any, Any]
+"""The global random states of Python and of NumPy."""
+
+
+def random_states() -> RandomStates:
+    """Return the global random states."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def drew(before: RandomStates, after: RandomStates) -> Iterator[str]:
+    """Say which global random states have changed."""
+    if after[0] != before[0]:
+        yield "drew from Python's global random state, or seeded it (restored)"
+    (kind, keys, *rest), (kind_before, keys_before, *rest_before) = after[1], before[1]
+    if kind != kind_before or rest != rest_before or not np.array_equal(keys, keys_before):
+        yield "drew from NumPy's global random state, or seeded it (restored)"
 
 
 @contextmanager

@@ -8,45 +8,24 @@ was certain, what was guessed, and what could not be found.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from convform import reference
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.find import import_file, split_target
 from convform.conformance import infer_names as names
-from convform.conformance.infer_gradients import search_backward
-from convform.conformance.infer_layouts import agreement
-from convform.conformance.infer_search import (
-    HELPERS,
-    KINDS,
-    NAMESPACE,
-    Draft,
-    Plan,
-    arguments_for,
-    axes_left_out,
-    follows_input,
-    function_plan,
-    helpers,
-    layer_plans,
-    layout_of,
-    lengths_of,
-    mirrored_standard,
-    probe_of,
-    run,
-    search_forward,
-)
+from convform.conformance.guard import Guarded, watching
+from convform.conformance.infer_draft import Draft, Plan
+from convform.conformance.infer_finish import finished
+from convform.conformance.infer_gradients import search_alone, search_backward
+from convform.conformance.infer_homework import MOST_HANGS, Hangs, Homework
+from convform.conformance.infer_plans import function_plan, layer_plans
+from convform.conformance.infer_search import search_forward
+from convform.conformance.infer_source import NOT_FOUND, adapters_of, notes_on, source_of
 from convform.spec.operators import OPERATORS, Operator
-
-CERTAIN, GUESSED, NOT_FOUND = "certain", "guessed", "not found"
-
-_SAYS_MIRRORED = re.compile(r"flip|mirror|revers|convolution proper|true convolution|\[::-1", re.IGNORECASE)
 
 # Gradients come after what they are the gradient of, columns before what is built on them.
 _RANKING = ("im2col", "col2im", "conv", "max_pool", "avg_pool")
@@ -119,7 +98,7 @@ def infer_file(path: str | Path, name: str | None = None, folder: Path | None = 
     Parameters
     ----------
     path
-        A Python file without an adapter (one that it has is not looked at).
+        A Python file or notebook without an adapter (one that it has is not looked at).
     name
         Name of one function or class, to look at nothing else.
     folder
@@ -141,16 +120,8 @@ def infer_file(path: str | Path, name: str | None = None, folder: Path | None = 
                 f"there is no function or class {name!r} in {path}", f"it has {', '.join(values) or 'none'}"
             )
         values = {name: getattr(module, name)}
-    stem = file.stem
-    header = (
-        f"import {stem} as homework"
-        if stem.isidentifier()
-        else f'import importlib\n\nhomework = importlib.import_module("{stem}")'
-    )
-    own = file.resolve().parent
-    if folder is not None and folder != own:
-        header = f"import sys\n\nsys.path.insert(0, {str(own)!r})\n{header}"
-    return _infer(values, stem.replace("_", "-"), str(path), header, module)
+    header = _header(file, folder)
+    return _infer(values, file.stem.replace("_", "-"), str(path), header, module)
 
 
 def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "functions") -> Adapter:
@@ -177,15 +148,19 @@ def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "func
         for operator, function in functions.items()
     ]
     namespace = types.SimpleNamespace(**attributes)
-    found, _notes = _search(candidates, namespace, exact=True)
+    found, notes = _search(candidates, Homework(namespace), exact=True)
     done = {draft.operator for draft in found}
     for operator in functions:
         if operator not in done:
+            key = f"{operator.replace('.', '_')}: "
+            note = next((text.removeprefix(key) for _, text in notes if text.startswith(key)), "")
+            said = "called in every usual layout, the function never answered like the operator"
+            _, colon, raised = note.partition("; ")
             raise AdapterError(
-                f"{operator}: called in every usual layout, the function never answered like the operator",
+                f"{operator}: {_HUNG if note == _HUNG else said + colon + raised}",
                 "write an adapter that says how it is called: Adapter(...), adapter.implements(...)",
             )
-    return _adapters(found, name, namespace)[0]
+    return adapters_of(found, name, namespace)[0]
 
 
 # ----------------------------------------------------------------------------------------------- inside
@@ -206,6 +181,22 @@ def _defined_in(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
         and value.__module__ == module.__name__
         and value not in wrappers
     }
+
+
+def _header(file: Path, folder: Path | None) -> str:
+    """Write the lines by which an adapter in some folder imports the homework."""
+    own = file.resolve().parent
+    elsewhere = folder is not None and folder != own
+    if file.suffix == ".ipynb":
+        place = f"Path({str(file.resolve())!r})" if elsewhere else f'Path(__file__).with_name("{file.name}")'
+        imports = "from pathlib import Path\n\nfrom convform.adapters.find import import_file\n\n"
+        return f"{imports}homework = import_file({place})"
+    header = (
+        f"import {file.stem} as homework"
+        if file.stem.isidentifier()
+        else f'import importlib\n\nhomework = importlib.import_module("{file.stem}")'
+    )
+    return f"import sys\n\nsys.path.insert(0, {str(own)!r})\n{header}" if elsewhere else header
 
 
 def _infer(
@@ -229,89 +220,151 @@ def _infer(
             f"{names.names_looked_for()} (in any spelling, with forward or backward)",
             f"it has {', '.join(list(values)[:8])}" if values else "it defines no function and no class",
         )
-    drafts, notes = _search(candidates, module)
+    drafts, missing = _search(candidates, Homework(module))
     if not drafts:
-        said = "; ".join(text for certainty, text in notes if certainty == NOT_FOUND)
+        said = "; ".join(text for _, text in missing)
         raise AdapterError(
             f"{shown} was called in every usual way, and never answered like an operator: {said}",
-            "write the adapter by hand: convform check explains what is missing",
+            'write the adapter by hand: hw = Adapter("my-homework"), and @hw.implements(...) above a wrapper',
         )
-    source = _source(drafts, notes, name, shown, header)
-    return Inferred(source, tuple(notes), tuple(_adapters(drafts, name, module)))
+    notes = tuple(dict.fromkeys((*missing, *notes_on(drafts))))
+    source = source_of(drafts, notes, name, shown, header, module)
+    return Inferred(source, notes, tuple(adapters_of(drafts, name, module)))
+
+
+_HUNG = f"{MOST_HANGS} calls on tiny arrays hung, so it was given up"
 
 
 def _search(
-    candidates: Sequence[_Candidate], homework: Any, exact: bool = False
+    candidates: Sequence[_Candidate], homework: Homework, exact: bool = False
 ) -> tuple[list[Draft], list[tuple[str, str]]]:
-    """Find a draft for every candidate that answers like its operator."""
-    namespace: dict[str, Any] = {
-        "homework": homework,
-        "np": np,
-        **helpers(),
-        "__lookup__": lambda key: getattr(homework, key),
-    }
-    NAMESPACE.clear()
-    NAMESPACE.update(namespace)
-    wraps: list[str | None] = [None, *_wraps(homework)]
-    notes: list[tuple[str, str]] = []
-    drafts: list[Draft] = []
-    backward = [c for c in candidates if c.operator.endswith(".backward")]
+    """Find a draft for every candidate that answers like its operator, and say which do not."""
+    gradients = [c for c in candidates if c.operator.endswith(".backward")]
     forward = [c for c in candidates if not c.operator.endswith(".backward")]
     forward = [c for c in forward if exact or not _is_helper(c, forward)]
     forward.sort(key=lambda c: _RANKING.index(OPERATORS[c.operator].family))
+    # Inference calls what it looks at: what that prints or changes is no part of the session.
+    with watching(), Guarded("inference"):
+        return _searched(forward, gradients, homework, exact)
+
+
+def _searched(
+    forward: Sequence[_Candidate], gradients: Sequence[_Candidate], homework: Homework, exact: bool
+) -> tuple[list[Draft], list[tuple[str, str]]]:
+    notes: list[tuple[str, str]] = []
+    drafts: list[Draft] = []
     for candidate in forward:
-        operator = OPERATORS[candidate.operator]
-        preferred: dict[str, list[str]] = {}
-        for draft in drafts:
-            for kind, pattern in draft.layouts.items():
-                preferred.setdefault(kind, []).append(pattern)
-        found = None
-        for wrap in wraps:
-            found = search_forward(namespace, operator, _plans(candidate, operator, wrap), preferred)
-            if found is not None:
-                break
-        if found is None and candidate.method is not None:
-            continue  # a helper of the layer, which may be anything
-        if found is None:
-            notes.append((NOT_FOUND, f"{candidate.name}: it never answered like {operator.name}"))
+        homework.look_at()
+        try:
+            found = _forward(homework, candidate, drafts)
+            if isinstance(found, str):
+                notes += [(NOT_FOUND, f"{candidate.name}: {found}")] if found else []
+                continue
+            own = _gradients_of(candidate, found, gradients, exact)
+            drafts += _with_gradient(homework, candidate, found, own, notes)
+        except Hangs:
+            notes.append((NOT_FOUND, f"{candidate.name}: {_HUNG}"))
+    # A gradient without a forward pass is called for itself.
+    done = {draft.operator for draft in drafts}
+    for candidate in gradients:
+        if candidate.operator in done or candidate.is_class:
             continue
-        gathers = "kernel" in operator.parameters and operator.family != "col2im"
-        if gathers and not any("kernel" in line for line in found.lines):
-            note = f"{candidate.name}: its kernel size is fixed, which an adapter cannot claim"
-            notes.append((NOT_FOUND, note))
+        homework.look_at()
+        try:
+            alone = _alone(homework, candidate, drafts)
+        except Hangs:
+            notes.append((NOT_FOUND, f"{candidate.name}: {_HUNG}"))
             continue
-        plain = replace(found, origin=candidate.name)
-        found = _finished(namespace, plain)
-        drafts.append(found)
-        if found.lines[0].startswith("def active"):  # the gradients do not depend on the bias
-            found = replace(found, lines=("b = np.full_like(b, 1e30)", *plain.lines), outputs=plain.outputs)
-        gradient = OPERATORS.get(f"{operator.name}.backward")
-        if gradient is None:
-            continue
-        matching = [
-            (c.expression, c.value)
-            for c in backward
-            if not c.is_class
-            and (c.operator == gradient.name)
-            and (
-                exact
-                or names.backward_stem(c.name) == names.backward_stem(candidate.name)
-                or len(backward) == 1
-            )
-        ]
-        if found.plan is not None and (found.plan.is_layer or found.plan.wrap or matching):
-            grown = search_backward(namespace, gradient, found, matching)
-            if grown is not None:
-                if grown.layouts.get("bias") != found.layouts.get("bias"):
-                    drafts[-1] = replace(drafts[-1], layouts=grown.layouts)
-                drafts.append(grown)
-            elif matching or (
-                found.plan.is_layer and names.first_of(names.BACKWARD_METHODS, candidate.value)
-            ):
-                notes.append(
-                    (NOT_FOUND, f"{candidate.name}: its backward pass leaves nothing like a gradient")
-                )
+        if alone is not None:
+            drafts.append(alone)
+            done.add(candidate.operator)
+        elif (NOT_FOUND, f"{candidate.name}: {_NO_GRADIENT}") not in notes:
+            said = _never_answered(homework, OPERATORS[candidate.operator])
+            notes.append((NOT_FOUND, f"{candidate.name}: {said}"))
     return drafts, notes
+
+
+def _never_answered(homework: Homework, operator: Operator) -> str:
+    raised = f"; every call raised, the first one {homework.raised}" if homework.raised else ""
+    return f"it never answered like {operator.name}{raised}"
+
+
+_NO_GRADIENT = "its backward pass leaves nothing like a gradient"
+
+
+def _preferred(drafts: Sequence[Draft]) -> dict[str, list[str]]:
+    """Layouts that a homework was found to use, by kind: to be tried first."""
+    preferred: dict[str, list[str]] = {}
+    for draft in drafts:
+        for kind, pattern in draft.layouts.items():
+            preferred.setdefault(kind, []).append(pattern)
+    return preferred
+
+
+def _forward(homework: Homework, candidate: _Candidate, drafts: Sequence[Draft]) -> Draft | str:
+    """Find the draft of a forward operator, or say why there is none; "" where that is no loss."""
+    operator = OPERATORS[candidate.operator]
+    found = None
+    for wrap in (None, *_wraps(homework.module)):
+        plans = _plans(homework, candidate, operator, wrap)
+        found = search_forward(homework, operator, plans, _preferred(drafts))
+        if found is not None:
+            break
+    if found is None:
+        # A method that is called like im2col is a helper of the layer, which may be anything.
+        return "" if candidate.method is not None else _never_answered(homework, operator)
+    gathers = "kernel" in operator.parameters and operator.family != "col2im"
+    if gathers and not any("kernel" in line for line in found.lines):
+        return "its kernel size is fixed, which an adapter cannot claim"
+    return replace(found, origin=candidate.name)
+
+
+def _gradients_of(
+    candidate: _Candidate, found: Draft, gradients: Sequence[_Candidate], exact: bool
+) -> list[tuple[str, Callable[..., Any]]]:
+    """Functions that belong to a forward pass, by their names."""
+    stem = names.backward_stem(candidate.name)
+    return [
+        (c.expression, c.value)
+        for c in gradients
+        if not c.is_class
+        and c.operator == f"{found.operator}.backward"
+        and (exact or names.backward_stem(c.name) == stem or len(gradients) == 1)
+    ]
+
+
+def _with_gradient(
+    homework: Homework,
+    candidate: _Candidate,
+    plain: Draft,
+    functions: Sequence[tuple[str, Callable[..., Any]]],
+    notes: list[tuple[str, str]],
+) -> list[Draft]:
+    """Finish the draft of a forward pass, and find its gradient."""
+    found = finished(homework, plain)
+    gradient = OPERATORS.get(f"{plain.operator}.backward")
+    plan = plain.plan
+    if gradient is None or plan is None or not (plan.is_layer or plan.wrap or functions):
+        return [found]
+    base = found
+    if found.lines[0].startswith("def active"):  # the gradients do not depend on the bias
+        base = replace(found, lines=("b = np.full_like(b, 1e30)", *plain.lines), outputs=plain.outputs)
+    grown = search_backward(homework, gradient, base, functions)
+    if grown is not None:
+        if grown.layouts.get("bias") != found.layouts.get("bias"):
+            found = replace(found, layouts=grown.layouts)
+        return [found, grown]
+    if functions or (plan.is_layer and names.first_of(names.BACKWARD_METHODS, candidate.value)):
+        notes.append((NOT_FOUND, f"{candidate.name}: {_NO_GRADIENT}"))
+    return [found]
+
+
+def _alone(homework: Homework, candidate: _Candidate, drafts: Sequence[Draft]) -> Draft | None:
+    """Find the draft of a gradient that is a function of its own."""
+    operator = OPERATORS[candidate.operator]
+    plan = function_plan(operator, candidate.name, candidate.expression, candidate.value, None)
+    found = None if plan is None else search_alone(homework, operator, plan, _preferred(drafts))
+    return None if found is None else finished(homework, replace(found, origin=candidate.name))
 
 
 def _is_helper(candidate: _Candidate, others: Sequence[_Candidate]) -> bool:
@@ -326,10 +379,12 @@ def _is_helper(candidate: _Candidate, others: Sequence[_Candidate]) -> bool:
     return False
 
 
-def _plans(candidate: _Candidate, operator: Operator, wrap: str | None) -> list[Plan]:
+def _plans(homework: Homework, candidate: _Candidate, operator: Operator, wrap: str | None) -> list[Plan]:
     if inspect.isclass(candidate.value):
         name, expression = candidate.name, candidate.expression
-        return list(layer_plans(operator, name, expression, candidate.value, wrap, candidate.method))
+        return list(
+            layer_plans(homework, operator, name, expression, candidate.value, wrap, candidate.method)
+        )
     plan = function_plan(operator, candidate.name, candidate.expression, candidate.value, wrap)
     return [plan] if plan is not None else []
 
@@ -349,260 +404,3 @@ def _wraps(homework: Any) -> list[str]:
             extra = [p.name for p in parameters if p.name == "requires_grad"]
             found.append(f"homework.{key}({{}}{', requires_grad=True' if extra else ''})")
     return found
-
-
-# ------------------------------------------------------------------------------------------ finishing touches
-
-
-def _finished(namespace: Mapping[str, Any], draft: Draft) -> Draft:
-    """Find out about the bias, the default stride, a fused activation, and the sense of the kernel."""
-    operator = OPERATORS[draft.operator]
-    if operator.is_pooling and "stride" in draft.takes:
-        draft = _with_default_stride(namespace, draft)
-    if "b" in draft.takes:
-        draft = _with_bias(namespace, draft)
-    if operator.family == "conv":
-        draft = _with_kernel(namespace, draft)
-        draft = _with_activation(namespace, draft)
-    return draft
-
-
-def _lengths_for(draft: Draft) -> dict[str, int]:
-    operator = OPERATORS[draft.operator]
-    absent = axes_left_out(operator, draft.layouts)
-    return {axis: 1 if axis in absent else size for axis, size in lengths_of(operator, 0).items()}
-
-
-def _answer(namespace: Mapping[str, Any], draft: Draft, probe: Any, **changed: Any) -> np.ndarray | None:
-    """What a draft answers to a probe, with arguments replaced; None where it raises."""
-    try:
-        arguments = {**arguments_for(draft.takes, draft.claims, draft.layouts, probe), **changed}
-        scope = run(namespace, draft.takes, draft.lines, arguments)
-        if scope is None:
-            return None
-        return np.asarray(eval(next(iter(draft.outputs.values())), dict(namespace), scope))
-    except Exception:
-        return None
-
-
-def _expects(draft: Draft, probe: Any) -> np.ndarray:
-    operator = OPERATORS[draft.operator]
-    name = next(iter(operator.outputs))
-    axes = operator.outputs[name]
-    return layout_of(draft.layouts.get(KINDS[name]) or axes, axes).to_native(probe.expected[name])
-
-
-def _with_kernel(namespace: Mapping[str, Any], draft: Draft) -> Draft:
-    """Claim square kernels alone where a rectangular one raises or gives another shape."""
-    if "kernel" in draft.claims:
-        return draft
-    operator = OPERATORS[draft.operator]
-    lengths = {axis: size + 2 if axis in "dhw" else size for axis, size in _lengths_for(draft).items()}
-    probe = probe_of(operator, lengths, (3, 2, 2)[: operator.rank])
-    answer = _answer(namespace, draft, probe)
-    shape = _expects(draft, probe).shape
-    if answer is not None and sorted(answer.shape) == sorted(shape):
-        return draft
-    return replace(draft, claims={**draft.claims, "kernel": "square"})
-
-
-def _with_default_stride(namespace: Mapping[str, Any], draft: Draft) -> Draft:
-    operator = OPERATORS[draft.operator]
-    stride = [
-        slot for slot in (draft.plan.slots if draft.plan else ()) if slot.role in ("stride", "stride_h")
-    ]
-    documented = bool(stride) and not stride[0].required and stride[0].parameter.default is None
-    probe = probe_of(operator, _lengths_for(draft), default_stride=True)
-    answer = _answer(namespace, draft, probe)
-    if answer is not None and (documented or agreement(answer, _expects(draft, probe)) == 1.0):
-        return draft
-    note = (CERTAIN, "it has no default stride, which is not claimed")
-    return replace(draft, claims={**draft.claims, "default_stride": False}, notes=(*draft.notes, note))
-
-
-def _with_bias(namespace: Mapping[str, Any], draft: Draft) -> Draft:
-    operator = OPERATORS[draft.operator]
-    evaluate = mirrored_standard() if ("mirrored", "") in draft.notes else reference.evaluate
-    probe = probe_of(operator, _lengths_for(draft), bias=True, evaluate=evaluate)
-    answer = _answer(namespace, draft, probe)
-    if answer is None or agreement(answer, _expects(draft, probe)) < draft.agreement:
-        note = (GUESSED, "the bias does not do what a bias should, in the layout that it seems to have")
-        draft = replace(draft, notes=(*draft.notes, note))
-    initialised = any("initial(" in line for line in draft.lines)  # which makes zeros of None itself
-    if draft.plan is not None and not draft.plan.bias and not initialised:
-        plain = probe_of(operator, _lengths_for(draft), evaluate=evaluate)
-        answer = _answer(namespace, draft, plain, b=None)
-        if answer is not None and agreement(answer, _expects(draft, plain)) >= draft.agreement:
-            draft = replace(draft, bias_optional=True)
-    return draft
-
-
-def _with_activation(namespace: Mapping[str, Any], draft: Draft) -> Draft:
-    """Where the forward pass ends in a ReLU, keep it inactive: a large bias, taken off again."""
-    operator = OPERATORS[draft.operator]
-    evaluate = mirrored_standard() if ("mirrored", "") in draft.notes else reference.evaluate
-    probe = probe_of(operator, _lengths_for(draft), negative=True, evaluate=evaluate)
-    answer, expected = _answer(namespace, draft, probe), _expects(draft, probe)
-    if answer is None or agreement(answer, expected) == 1.0:
-        return draft
-    if agreement(answer, np.maximum(expected, 0)) < 1.0 or "b" not in draft.takes:
-        return draft
-    name, returned = next(iter(draft.outputs.items()))
-    inner = ("def active(w, b):", *(f"    {line}" for line in _ending_in(draft.lines, returned)))
-    note = (CERTAIN, "it ends in a ReLU; z = relu(z) - relu(-z), and a huge bias keeps gradients active")
-    return replace(
-        draft,
-        lines=(*inner, "result = active(w, b) - active(-w, -b)"),
-        outputs={name: "result"},
-        notes=(*draft.notes, note),
-    )
-
-
-# ------------------------------------------------------------------------------------------------- writing
-
-
-def _claims(draft: Draft, homework: Any) -> dict[str, Any]:
-    always = ("kernel", "default_stride")
-    claims = {key: value for key, value in draft.claims.items() if key in draft.takes or key in always}
-    if ("mirrored", "") in draft.notes and _documents_mirroring(draft, homework):
-        claims["kernel"] = f"{claims['kernel']} mirrored" if "kernel" in claims else "mirrored"
-    return claims
-
-
-def _documents_mirroring(draft: Draft, homework: Any) -> bool:
-    """Whether the homework says itself that it mirrors the kernel: then it is a choice, no mistake."""
-    value = getattr(homework, draft.origin, None)
-    if "convolve" in draft.origin.lower():
-        return True
-    texts = [getattr(homework, "__doc__", None) or "", getattr(value, "__doc__", None) or ""]
-    return any(_SAYS_MIRRORED.search(text) for text in texts)
-
-
-def _groups(drafts: Sequence[Draft]) -> list[list[Draft]]:
-    """Spread drafts over adapters: an adapter has one wrapper for each operator.
-
-    Where a file implements an operator more than once, each function or class that does so has an adapter
-    of its own, and the first of them takes what stands alone.
-    """
-    implemented = [draft.operator for draft in drafts]
-    rivals = {draft.origin for draft in drafts if implemented.count(draft.operator) > 1}
-    groups: dict[str, list[Draft]] = {}
-    for draft in sorted(drafts, key=lambda draft: draft.origin not in rivals):
-        home = draft.origin if draft.origin in rivals or not groups else next(iter(groups))
-        groups.setdefault(home, []).append(draft)
-    order = {id(draft): place for place, draft in enumerate(drafts)}
-    return [sorted(group, key=lambda draft: order[id(draft)]) for group in groups.values()]
-
-
-def _layout_arguments(group: Sequence[Draft]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """Layouts of the adapter, and those of each operator that differ from them."""
-    shared: dict[str, str] = {}
-    own: list[dict[str, str]] = []
-    for draft in group:
-        given = _native_layouts(draft)
-        for kind, pattern in given.items():
-            shared.setdefault(kind, pattern)
-        own.append({kind: pattern for kind, pattern in given.items() if shared[kind] != pattern})
-    return shared, own
-
-
-def _native_layouts(draft: Draft) -> dict[str, str]:
-    """Patterns of a draft that an adapter must be told: those that follow are left out."""
-    operator = OPERATORS[draft.operator.removesuffix(".backward")]
-    given = {}
-    for kind, pattern in draft.layouts.items():
-        if kind == "output":
-            if pattern != follows_input(operator, draft.layouts)[0]:
-                given[kind] = pattern
-        elif kind == "bias":
-            if "b" in draft.takes and pattern != "o":
-                given[kind] = pattern
-        elif kind == "columns":
-            given[kind] = pattern
-        else:
-            given[kind] = pattern
-    return given
-
-
-def _variable(index: int, count: int) -> str:
-    return "hw" if count == 1 else f"hw{index + 1}"
-
-
-def _adapters(drafts: Sequence[Draft], name: str, homework: Any) -> list[Adapter]:
-    scope: dict[str, Any] = {"homework": homework, "np": np, "Adapter": Adapter, **helpers()}
-    exec(compile(_body(drafts, name, homework), "<inferred>", "exec"), scope)
-    return [value for value in scope.values() if isinstance(value, Adapter)]
-
-
-def _source(drafts: Sequence[Draft], notes: list[tuple[str, str]], name: str, shown: str, header: str) -> str:
-    for draft in drafts:
-        where = f"{draft.operator} ({draft.origin})"
-        layouts = ", ".join(
-            f"{kind} {p!r}" for kind, p in draft.layouts.items() if kind != "bias" or "b" in draft.takes
-        )
-        if draft.agreement >= 1.0:
-            notes.append((CERTAIN, f"{where}: {layouts}"))
-        else:
-            notes.append((GUESSED, f"{where}: {layouts}, from {min(draft.agreement, 1):.0%} agreement"))
-        for certainty, text in draft.notes:
-            if certainty == "mirrored":
-                notes.append((CERTAIN, f"{where}: the kernel is mirrored"))
-            else:
-                notes.append((certainty, f"{where}: {text}"))
-    notes[:] = list(dict.fromkeys(notes))
-    comments = [
-        f"# {certainty + ':':<10} {text}"
-        for wanted in (CERTAIN, GUESSED, NOT_FOUND)
-        for certainty, text in notes
-        if certainty == wanted
-    ]
-    uses_np = any(mark in line for draft in drafts for line in draft.lines for mark in ("np.", "initial("))
-    imports = ("import numpy as np\n" if uses_np else "") + header
-    body = _body(drafts, name, NAMESPACE.get("homework"))
-    return (
-        f'"""Adapter for {Path(shown).name}, written by convform infer."""\n\n'
-        + "\n".join(comments)
-        + f"\n\n{imports}\n\nfrom convform.adapters import Adapter\n\n{body}"
-    )
-
-
-def _body(drafts: Sequence[Draft], name: str, homework: Any) -> str:
-    groups = _groups(drafts)
-    parts = []
-    used = "\n".join(line for draft in drafts for line in draft.lines)
-    parts += [f"\n{source}" for mark, source in HELPERS.items() if mark in used]
-    for index, group in enumerate(groups):
-        variable = _variable(index, len(groups))
-        full = name if len(groups) == 1 else f"{name}-{group[0].origin}"
-        shared, own = _layout_arguments(group)
-        arguments = "".join(f", {kind}={pattern!r}" for kind, pattern in shared.items()).replace("'", '"')
-        parts.append(f'{variable} = Adapter("{full}"{arguments})\n')
-        for draft, layouts in zip(group, own, strict=True):
-            claims = {**layouts, **_claims(draft, homework)}
-            said = "".join(f", {key}={value!r}" for key, value in claims.items()).replace("'", '"')
-            takes = [
-                f"{arg}=None" if arg == "b" and draft.bias_optional else arg
-                for arg in sorted(draft.takes, key=lambda arg: arg == "b" and draft.bias_optional)
-            ]
-            function = re.sub(r"\W", "_", draft.operator) + ("" if len(groups) == 1 else f"_{index + 1}")
-            text = "".join(f"    {line}\n" for line in _ending_in(draft.lines, draft.returned))
-            parts.append(
-                f'\n@{variable}.implements("{draft.operator}"{said})\n'
-                f"def {function}({', '.join(takes)}):\n{text}"
-            )
-    return "\n".join(parts)
-
-
-def _ending_in(lines: Sequence[str], returned: str) -> list[str]:
-    """Lines of a function that returns an expression, without the variables that it can do without."""
-    kept = list(lines)
-    for variable in ("grads", "result"):
-        if kept[-1].startswith(f"{variable} = ") and re.match(rf"{variable}\b", returned):
-            returned = kept.pop().removeprefix(f"{variable} = ") + returned.removeprefix(variable)
-    kept.append(f"return {returned}")
-    text = "\n".join(kept)
-    if len(re.findall(r"\bresult\b", text)) == 1:
-        kept = [line.removeprefix("result = ") for line in kept]
-    if len(re.findall(r"\bgrads\b", text)) == 1:
-        kept = [line.removeprefix("grads = ") for line in kept]
-    return [re.sub(r"\b(\w+)\[0\], \1\[-1\]", r"*\1", line) for line in kept]

@@ -19,23 +19,19 @@ import numpy as np
 from convform import reference
 from convform.adapters.layout import Array
 from convform.conformance import infer_names as names
+from convform.conformance.infer_draft import ORDER, Draft, Plan, written
+from convform.conformance.infer_homework import Homework
 from convform.conformance.infer_layouts import agreement, leaves
-from convform.conformance.infer_search import (
-    BIASES,
-    BUDGET,
-    ENOUGH,
+from convform.conformance.infer_probe import (
     KINDS,
-    ORDER,
-    Draft,
     Probe,
     axes_left_out,
     layout_of,
     lengths_of,
     mirrored_standard,
     probe_of,
-    tried,
-    written,
 )
+from convform.conformance.infer_search import BIASES, BUDGET, ENOUGH, search_forward
 from convform.spec.operators import OPERATORS, Operator
 
 _ROOTS = ("grads", "layer", "x_", "w_", "b_", "recorder")
@@ -56,7 +52,7 @@ class _Found:
 
 
 def search_backward(
-    namespace: Mapping[str, Any],
+    homework: Homework,
     operator: Operator,
     forward: Draft,
     functions: Sequence[tuple[str, Callable[..., Any]]],
@@ -65,8 +61,8 @@ def search_backward(
 
     Parameters
     ----------
-    namespace
-        What drafts may name.
+    homework
+        What is looked at.
     operator
         A gradient.
     forward
@@ -82,7 +78,7 @@ def search_backward(
         lengths = {axis: 1 if axis in absent else n for axis, n in lengths_of(operator, rung).items()}
         evaluate = mirrored_standard() if mirrored else reference.evaluate
         probe = probe_of(operator, lengths, evaluate=evaluate)
-        for lines in _ways(operator, forward, functions, namespace):
+        for lines in _ways(operator, forward, functions, homework):
             takes = tuple(
                 name
                 for name in ORDER
@@ -92,11 +88,11 @@ def search_backward(
                     and any(re.search(rf"(?<![\w.]){name}\b(?!=)", line) for line in lines)
                 )
             )
-            scope = tried(namespace, takes, lines, forward.claims, forward.layouts, probe)
+            scope = homework.tried(takes, lines, forward.claims, forward.layouts, probe)
             if scope is None:
                 continue
             layouts = {**forward.layouts, "bias": _bias_layout(scope, probe, forward)}
-            found = _gradients(operator, scope, probe, replace(forward, layouts=layouts))
+            found = _gradients(operator, scope, probe, layouts)
             if "dx" not in found and "dw" not in found:
                 continue
             wanted = [name for name in operator.outputs if name != "db" or "b" in forward.takes]
@@ -131,11 +127,39 @@ def search_backward(
     return best
 
 
+def search_alone(
+    homework: Homework, operator: Operator, plan: Plan, preferred: Mapping[str, Sequence[str]]
+) -> Draft | None:
+    """Find how a gradient is called that is a function of arrays alone, with or without a forward pass.
+
+    Parameters
+    ----------
+    homework
+        What is looked at.
+    operator
+        A gradient.
+    plan
+        The way of calling it.
+    preferred
+        Layouts that other operators of the homework have, by kind.
+    """
+    found = search_forward(homework, operator, [plan], preferred)
+    if found is None:
+        return None
+    absent = axes_left_out(operator, found.layouts)
+    lengths = {axis: 1 if axis in absent else n for axis, n in lengths_of(operator, 0).items()}
+    probe = probe_of(operator, lengths)
+    scope = homework.tried(found.takes, found.lines, found.claims, found.layouts, probe)
+    rest = {} if scope is None else _gradients(operator, scope, probe, found.layouts, ("result",))
+    texts = {name: entry.text for name, entry in rest.items()} | dict(found.outputs)
+    return replace(found, outputs={name: texts[name] for name in operator.outputs if name in texts})
+
+
 def _ways(
     operator: Operator,
     forward: Draft,
     functions: Sequence[tuple[str, Callable[..., Any]]],
-    namespace: Mapping[str, Any],
+    homework: Homework,
 ) -> Iterator[list[str]]:
     plan = forward.plan
     assert plan is not None
@@ -146,7 +170,7 @@ def _ways(
         body = written(plan, choice, forward.layouts)
         lines = body[0] if body is not None else lines
     if plan.is_layer:
-        cls = namespace["__lookup__"](plan.origin)
+        cls = getattr(homework.module, plan.origin)
         for method in names.BACKWARD_METHODS:
             function = getattr(cls, method, None)
             if not callable(function):
@@ -249,11 +273,15 @@ def _bias_layout(scope: Mapping[str, Any], probe: Probe, forward: Draft) -> str:
 
 
 def _gradients(
-    operator: Operator, scope: Mapping[str, Any], probe: Probe, forward: Draft
+    operator: Operator,
+    scope: Mapping[str, Any],
+    probe: Probe,
+    layouts: Mapping[str, str],
+    roots: Sequence[str] = _ROOTS,
 ) -> dict[str, _Found]:
     """Compare every array in sight with the gradients that the standard has."""
     candidates: list[tuple[str, Array]] = []
-    for root in _ROOTS:
+    for root in roots:
         if root not in scope:
             continue
         for path, array in itertools.islice(leaves(scope[root], 4), 60):
@@ -263,7 +291,7 @@ def _gradients(
     found: dict[str, _Found] = {}
     for name, axes in operator.outputs.items():
         expected = probe.expected[name]
-        layout = layout_of(forward.layouts.get(KINDS[name]) or axes, axes)
+        layout = layout_of(layouts.get(KINDS[name]) or axes, axes)
         try:
             native = layout.to_native(expected)
         except ValueError:
@@ -302,7 +330,7 @@ def _by_name(
         if array.shape != shape or not array.size:
             continue
         position = ("dx", "dw", "db").index(name)
-        if text.startswith(f"grads[{position}]") or (text == "grads" and name == "dx"):
+        if re.match(rf"(grads|result)\[{position}\]", text) or (text in ("grads", "result") and name == "dx"):
             return _Found(text, 0.0, True)
         parts = [part.lower() for part in re.findall(r"\w+", text)]
         if any(part in _HINTS[name] for part in parts[1:]):

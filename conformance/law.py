@@ -22,7 +22,7 @@ class Profile:
     Attributes
     ----------
     name
-        ``"quick"`` or ``"full"``.
+        ``"quick"``, ``"full"``, or ``"search"`` for what is rare.
     drawn
         Geometries drawn for a law about values.
     contents
@@ -31,6 +31,8 @@ class Profile:
         Small geometries visited one by one; None visits all.
     costly
         Geometries drawn for a law that calls the subject many times, or the slow definition.
+    wide
+        Whether geometries for laws about values may be larger than a person would follow on paper.
     """
 
     name: str
@@ -38,11 +40,13 @@ class Profile:
     contents: int
     sweep: int | None
     costly: int
+    wide: bool = False
 
 
 QUICK = Profile("quick", drawn=20, contents=2, sweep=120, costly=5)
 FULL = Profile("full", drawn=60, contents=2, sweep=None, costly=15)
-PROFILES = {profile.name: profile for profile in (QUICK, FULL)}
+SEARCH = Profile("search", drawn=1500, contents=1, sweep=None, costly=15, wide=True)
+PROFILES = {profile.name: profile for profile in (QUICK, FULL, SEARCH)}
 
 
 @dataclass(frozen=True)

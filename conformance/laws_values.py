@@ -16,7 +16,7 @@ import numpy as np
 
 from convform.conformance.case import Case, build, sum_size
 from convform.conformance.compare import answer, check_bounded, check_exact, compare, expected_exactly
-from convform.conformance.contents import exact_limit, wide
+from convform.conformance.contents import HALF_TYPES, exact_limit, wide
 from convform.conformance.geometry import Axis, AxisRule, Channels, Focus, Geometry
 from convform.conformance.law import Check, Drawn, Law, Listed, Swept
 from convform.conformance.subject import Subject, SubjectRaised, call
@@ -403,6 +403,7 @@ def _ladder() -> Iterable[Law]:
         "long_sums", ("avg_pool",), ("AVGPOOL-4",), Listed(_long_averages), check_bounded, lane="bounded"
     )
     yield Law("many_ones", CONV, ("CONV-5",), Listed(_many_ones), check_exact)
+    yield Law("large_and_small", ("col2im",), ("COL2IM-1",), Listed(_large_and_small), check_exact)
     yield Law("large_integers", CONV, ("CONV-5",), Listed(_large_integers), check_exact, lane="equal")
 
     # Sizes beyond the tables.
@@ -439,7 +440,7 @@ def _floats(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 LONG = 2304
-"""Terms of a long sum: more ones than float16 can count one by one."""
+"""Terms of a long sum: more ones than half types can count one by one."""
 
 
 def _long_axes(subject: Subject) -> Iterable[Case]:
@@ -476,20 +477,38 @@ def _long_sums(subject: Subject) -> Iterable[Case]:
 
 
 def _many_ones(subject: Subject) -> Iterable[Case]:
-    """Long sums of ones: float16 has all of the results, but only wider types all that is on the way."""
+    """Long sums of ones: half types have all of the results, but only wider types all that is on the way."""
     for dtype in _floats(subject.space.dtypes):
         for axes, channels in _long_geometries(subject, LONG):
             case = build(subject.operator, Geometry(axes, channels, dtype, bias=subject.space.biases[0]))
             yield case.with_inputs(**{name: np.ones_like(array) for name, array in case.inputs.items()})
 
 
+def _large_and_small(subject: Subject) -> Iterable[Case]:
+    """An element that a large value and many ones are added to, in half types.
+
+    They hold the sum, but not the large value and one more: in whatever order a half type adds them up, the
+    ones that come after the large value are lost.
+    """
+    space, rank = subject.space, subject.operator.rank
+    k = {1: 65, 2: 9, 3: 5}[rank]
+    axes = (Axis(2 * k - 1, k, 1, 0, 0, 1),) * rank
+    for dtype in space.dtypes:
+        if dtype in HALF_TYPES:
+            case = build(subject.operator, Geometry(axes, dtype=dtype))
+            cols = np.ones_like(case.inputs["cols"])
+            # The tap and the window in the middle belong to the element in the middle.
+            cols[(0, 0, *(k // 2,) * (2 * rank))] = exact_limit(dtype)
+            yield case.with_inputs(cols=cols)
+
+
 def _long_averages(subject: Subject) -> Iterable[Case]:
-    """One window of many taps; in float16, of ones."""
+    """One window of many taps; in half types, of ones."""
     sides = {1: LONG, 2: 48, 3: 14}[subject.operator.rank]
     axes = (Axis(sides, sides, sides, 0, 0, 1),) * subject.operator.rank
     for dtype in _floats(subject.space.dtypes):
         case = build(subject.operator, Geometry(axes, Channels(), dtype, "real"))
-        yield case.with_inputs(x=np.ones_like(case.inputs["x"])) if dtype == "float16" else case
+        yield case.with_inputs(x=np.ones_like(case.inputs["x"])) if dtype in HALF_TYPES else case
 
 
 def _long_geometries(subject: Subject, terms: int) -> Iterable[tuple[tuple[Axis, ...], Channels]]:

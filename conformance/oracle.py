@@ -15,7 +15,7 @@ import numpy as np
 
 from convform import reference
 from convform.conformance.case import Arrays, Case
-from convform.conformance.contents import unit_roundoff
+from convform.conformance.contents import HALF_TYPES, smallest_subnormal, unit_roundoff
 from convform.reference import definition
 from convform.reference.misreading import Evaluate
 
@@ -106,9 +106,9 @@ def _accumulation_u(case: Case) -> float:
 def _output_rounding(case: Case, magnitude: np.ndarray) -> np.ndarray:
     """Error of rounding results of a magnitude to a half type, once; tiny ones round absolutely."""
     dtype = case.dtype
-    if dtype.kind != "f" or unit_roundoff(dtype.name) <= unit_roundoff("float32"):
+    if dtype.name not in HALF_TYPES:
         return np.zeros_like(magnitude)
-    return unit_roundoff(dtype.name) * magnitude + float(np.finfo(dtype).smallest_subnormal) / 2
+    return unit_roundoff(dtype.name) * magnitude + smallest_subnormal(dtype.name) / 2
 
 
 _FACTORS = {

@@ -17,7 +17,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME_OR_FILE",
         help="adapter to judge: an installed name, file.py, or file.py:name (repeatable)",
     )
-    group.addoption("--convform-profile", default="quick", choices=["quick", "full"], help="how many cases")
+    profiles = ["quick", "full", "search"]
+    group.addoption("--convform-profile", default="quick", choices=profiles, help="how many cases")
     group.addoption(
         "--convform-level",
         default="core",

@@ -19,6 +19,7 @@ from convform.adapters.process import share_memory
 from convform.conformance import oracle
 from convform.conformance.case import Case, build
 from convform.conformance.compare import cells_that_differ
+from convform.conformance.contents import is_float
 from convform.conformance.geometry import tables
 from convform.conformance.law import Drawn, Law, Listed, Swept
 from convform.conformance.laws import laws_of
@@ -263,7 +264,7 @@ def _equal(record: Record, case: Case, name: str, a: np.ndarray, b: np.ndarray) 
     """Equal bit for bit; real numbers and averages to within rounding."""
     if a.shape != b.shape:
         return False
-    if np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
+    if np.array_equal(a, b, equal_nan=is_float(a.dtype) and is_float(b.dtype)):
         return True
     allowed = record.rounding(case).get(name)
     return allowed is not None and not cells_that_differ(a, b, allowed).any()

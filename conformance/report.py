@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from convform.adapters import KnownLimit
+from convform.adapters import KnownLimit, Switch
 from convform.conformance.findings import Findings
 from convform.conformance.guard import NOTHING, Printed, Remark
 from convform.conformance.violation import Violation
@@ -80,6 +81,11 @@ class LawResult:
             link=limit.link,
         )
 
+    def decides(self, level: str) -> bool:
+        """Whether it counts at a level. That an adapter lists what does not show any more counts at each."""
+        outgrown = self.status == "violated" and self.violation is None
+        return level in (self.level, "strict") or outgrown
+
     @property
     def outcome(self) -> str | None:
         """``"crashed"`` or ``"timed out"`` where the smallest violation is the end of a process."""
@@ -94,7 +100,7 @@ class LawResult:
             "status": self.status,
             "cases": self.cases,
             "seconds": round(self.seconds, 4),
-            "counterexample": None if self.violation is None else _counterexample(self.violation),
+            "counterexample": None if self.violation is None else counterexample(self.violation),
             "reproducer": self.reproducer,
         }
         for name in ("reason", "link", "found_after", "false_pass"):
@@ -124,8 +130,8 @@ class OperatorReport:
         return sum(law.seconds for law in self.laws)
 
     def violated(self, level: str = "strict") -> list[LawResult]:
-        """Violated laws of a level and below, worst first: core before strict, simple before complex."""
-        return [law for law in self.laws if law.status == "violated" and level in (law.level, "strict")]
+        """Violated laws that decide at a level, worst first: core before strict, simple before complex."""
+        return [law for law in self.laws if law.status == "violated" and law.decides(level)]
 
     def verdict(self, level: str) -> str:
         """One of `VERDICTS`: the worst of its laws."""
@@ -158,6 +164,8 @@ class Report:
         What the subject did besides answering.
     printed
         What it printed meanwhile.
+    switches
+        Global settings that its arithmetic depends on, as they were.
     """
 
     adapter: str
@@ -169,6 +177,7 @@ class Report:
     operators: tuple[OperatorReport, ...]
     remarks: tuple[Remark, ...] = ()
     printed: Printed = NOTHING
+    switches: tuple[Switch, ...] = ()
 
     def __rich__(self) -> object:
         """Return what rich draws."""
@@ -228,6 +237,7 @@ class Report:
             "verdict": self.verdict,
             "seconds": round(self.seconds, 3),
             "settings": arithmetic_settings(),
+            "switches": [dataclasses.asdict(switch) for switch in self.switches],
             "operators": {
                 operator.name: {
                     "verdict": operator.verdict(self.level),
@@ -251,7 +261,8 @@ def arithmetic_settings() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _counterexample(violation: Violation) -> dict[str, Any]:
+def counterexample(violation: Violation) -> dict[str, Any]:
+    """Write a violation as plain data: the case, and what was expected and given."""
     case = violation.case
     return {
         "says": violation.says,

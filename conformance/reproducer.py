@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from convform.adapters import Implementation
-from convform.conformance.case import parameters_as_said
+from convform.conformance.case import Case, parameters_as_said
 from convform.conformance.subject import arrangement_of
 from convform.conformance.violation import Violation
 
@@ -22,6 +26,13 @@ _ARRANGED = {
 }
 
 LONGEST = 110
+
+ATTEMPTS = 300
+"""Times that a program repeats a call that has ended a process."""
+
+
+Script = Callable[[str, Mapping[str, Any]], str | None]
+"""What `convform.adapters.Adapter.script` is."""
 
 
 class Source(str):
@@ -55,7 +66,7 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
         target = repr(origin) if origin else '"your_file.py"'
         finds = ["from convform.adapters import load", f"{function} = load({target})[{name!r}]"]
     lines = [
-        "import numpy as np",
+        *_imports(case),
         *finds,
         f"print({function}(",
         *arguments,
@@ -63,6 +74,62 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
         f"# {_expectation(violation)}",
     ]
     return "\n".join(lines)
+
+
+def standalone(script: Script, implementation: Implementation, violation: Violation) -> str | None:
+    """Write a violation as a program that needs NumPy and the judged library, and nothing of convform.
+
+    Parameters
+    ----------
+    script
+        The adapter's `convform.adapters.Adapter.script`.
+    implementation
+        The wrapper that was called.
+    violation
+        What to show.
+
+    Returns
+    -------
+    str or None
+        The program; it prints a line for each output: name, dtype, shape, values. None where the adapter
+        cannot say the call.
+    """
+    case, operator = violation.case, implementation.operator
+    said = parameters_as_said(case, implementation.claims)
+    arguments = implementation.native_arguments(case.inputs, said)
+    source = script(
+        operator.name, {name: value for name, value in arguments.items() if name not in operator.inputs}
+    )
+    if source is None:
+        return None
+    lines = ["import numpy as np"]
+    if any(array.dtype.name == "bfloat16" for array in case.inputs.values()):
+        lines.append("import ml_dtypes  # NumPy has its bfloat16 from there")
+    lines.append("")
+    for name in operator.inputs:
+        value = arguments.get(name)
+        if name not in arguments and name in case.inputs:  # the wrapper does not take it, its script may
+            value = implementation.layouts[name].to_native(case.inputs[name])
+        lines.append(f"{name} = {_literal(value, arrangement_of(name, case))}")
+    source = source.strip()
+    if violation.outcome is not None:
+        # What is read or written beside an array does not end a process every time.
+        source = f"for attempt in range({ATTEMPTS}):\n{textwrap.indent(source, '    ')}"
+    return "\n".join([*lines, "", source, "", *_PRINTS, f"# {_expectation(violation)}"]) + "\n"
+
+
+_PRINTS = (
+    "for name, value in answer.items():",
+    "    value = np.asarray(value)",
+    "    print(name, value.dtype, value.shape, value.tolist())",
+)
+
+
+def _imports(case: Case) -> list[str]:
+    lines = ["import numpy as np"]
+    if any(array.dtype.name == "bfloat16" for array in case.inputs.values()):
+        lines.append("import ml_dtypes  # NumPy knows bfloat16 from then on")
+    return lines
 
 
 def _literal(value: object, arrangement: str) -> str:

@@ -17,7 +17,8 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from convform.adapters import Adapter, AdapterError, Unavailable
+from convform.adapters import Adapter, AdapterError, KnownLimit, Switch, Unavailable
+from convform.adapters.errors import closest
 from convform.adapters.process import Limits
 from convform.conformance.case import Case, build, value_range
 from convform.conformance.diagnosis import diagnose
@@ -29,11 +30,11 @@ from convform.conformance.isolation import isolated as in_own_process
 from convform.conformance.law import PROFILES, Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws import laws_of
 from convform.conformance.record import kind_of
-from convform.conformance.report import LawResult, OperatorReport, Report
+from convform.conformance.report import CRASHED, TIMED_OUT, LawResult, OperatorReport, Report
 from convform.conformance.reproducer import reproducer
 from convform.conformance.shrink import shrink_numbers
 from convform.conformance.smoke import SMOKE, smoke
-from convform.conformance.subject import Subject, SubjectGone
+from convform.conformance.subject import Subject, SubjectGone, first_line
 from convform.conformance.violation import Violation
 from convform.spec.clauses import LEVELS
 
@@ -148,6 +149,46 @@ def run_law(
     LawResult
         Status ``"holds"``, ``"violated"``, ``"not-claimed"`` or ``"error"``.
     """
+    found = result = _run_law(subject, law, profile, seed, origin, shrink, has_died)
+    cases, seconds = result.cases, result.seconds
+    # What one dtype is known to break must not hide what others break.
+    while rest := _dtypes_without_limit(subject, result):
+        implementation = subject.implementation
+        claims = replace(implementation.claims, dtypes=rest)
+        subject = Subject(replace(implementation, claims=claims), subject.answers)
+        result = _run_law(subject, law, profile, seed, origin, shrink, has_died)
+        cases, seconds = cases + result.cases, seconds + result.seconds
+        found = result if result.status in ("violated", "error") else found
+    return replace(found, cases=cases, seconds=seconds)
+
+
+def _dtypes_without_limit(subject: Subject, result: LawResult) -> tuple[str, ...]:
+    """Which dtypes have to be asked again, as a violation is one that is known of other dtypes."""
+    if result.violation is None:
+        return ()
+    dtype = result.violation.case.dtype.name
+    excused = {
+        name
+        for limit in subject.implementation.known_limits
+        if limit.law_or_clause in (result.law, *result.clauses, result.outcome)
+        and limit.dtypes is not None
+        and dtype in limit.dtypes
+        for name in limit.dtypes
+    }
+    claimed = subject.implementation.claims.dtypes
+    return tuple(name for name in claimed if name not in excused) if excused else ()
+
+
+def _run_law(
+    subject: Subject,
+    law: Law,
+    profile: Profile,
+    seed: int,
+    origin: str | None,
+    shrink: bool,
+    has_died: bool,
+) -> LawResult:
+    """Run one law on all that is claimed."""
     reason = law.not_claimed(subject)
     if reason is not None:
         return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
@@ -192,7 +233,8 @@ def _search(trial: _Trial, profile: Profile, seed: int) -> bool:
             if trial.attempt(case):
                 break
         return trial.cases > 0
-    table = tables(trial.subject.space, source.focus, sweep=isinstance(source, Swept))
+    wide = profile.wide and isinstance(source, Drawn) and not source.costly
+    table = tables(trial.subject.space, source.focus, sweep=isinstance(source, Swept), wide=wide)
     if table.empty:
         return False
     if isinstance(source, Swept):
@@ -337,16 +379,23 @@ def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawR
         if limit.operator != operator:
             continue
         covered = [
-            i for i, result in enumerate(results) if limit.law_or_clause in (result.law, *result.clauses)
+            i
+            for i, result in enumerate(results)
+            if limit.law_or_clause in (result.law, *result.clauses, result.outcome)
         ]
-        shows = [i for i in covered if results[i].status == "violated"]
+        shows = [i for i in covered if results[i].status == "violated" and _is_of(limit, results[i])]
         for i in shows:
             marked[i] = results[i].known(limit)
-        for i in covered if not shows else ():
+        for i in covered if limit.always and not shows else ():
             named = limit.law_or_clause in (results[i].law, results[i].clauses[0])
             if results[i].status == "holds" and named and results[i].law != SMOKE:
                 marked[i] = results[i].outgrown(limit)
     return marked
+
+
+def _is_of(limit: KnownLimit, result: LawResult) -> bool:
+    """Whether a limit speaks of the dtype in which a law was violated."""
+    return result.violation is None or limit.speaks_of(result.violation.case.dtype.name)
 
 
 def check(
@@ -360,6 +409,7 @@ def check(
     progress: Progress | None = None,
     isolated: bool | None = None,
     limits: Limits | None = None,
+    jobs: int = 1,
     **functions: Callable[..., Any],
 ) -> Report:
     """Judge an adapter, or bare functions.
@@ -371,7 +421,7 @@ def check(
     operators
         Names of the operators to judge; None means all that it implements.
     profile
-        ``"quick"`` or ``"full"``.
+        ``"quick"``, ``"full"`` or ``"search"``.
     seed
         Seed of every random choice; None means 0, so that two runs agree unless asked not to.
     level
@@ -384,6 +434,10 @@ def check(
         Whether to judge it in a process of its own; None leaves that to the adapter.
     limits
         What that process may spend.
+    jobs
+        Number of processes that laws are spread over. What is found does not depend on it. The adapter must
+        be one that other processes find, too; in a script, the call belongs under ``if __name__ ==
+        "__main__":``.
     **functions
         Functions or layer classes by operator, a dot written as an underscore: ``conv2d=my_conv,
         conv2d_backward=my_gradient``. Their layouts and parameters are found by experiment.
@@ -400,7 +454,7 @@ def check(
     AdapterError
         If `operators` names one that the adapter does not implement, or it implements none.
     ValueError
-        If `profile` or `level` is unknown.
+        If `profile` or `level` is unknown, or `jobs` is not positive.
 
     Examples
     --------
@@ -412,6 +466,8 @@ def check(
         raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
     if level not in ("core", "strict"):
         raise ValueError(f"level={level!r}: expected core or strict")
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs}: expected at least 1")
     adapter = adapter_of(adapter, functions)
     if functions and origin is None:
         origin = source_of(functions)
@@ -421,7 +477,26 @@ def check(
     started = time.perf_counter()
     used = DEFAULT_SEED if seed is None else seed
     names = selected_operators(adapter, operators)
+    switches = switches_of(adapter)
     own_process = adapter.isolated if isolated is None else isolated
+    if jobs > 1:
+        from convform.conformance import jobs as parallel  # it knows this module
+
+        how = {"profile": PROFILES[profile], "seed": used, "isolated": own_process, "limits": limits}
+        setting = parallel.setting_of(adapter, origin, **how)
+        reports, remarks, printed = parallel.in_parallel(adapter, names, setting, jobs, progress)
+        return Report(
+            adapter.name,
+            adapter.version,
+            used,
+            profile,
+            level,
+            time.perf_counter() - started,
+            tuple(reports),
+            remarks,
+            printed,
+            switches,
+        )
     with (
         in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter) as judged,
         watching(used) as conduct,
@@ -438,11 +513,33 @@ def check(
         tuple(reports),
         conduct.remarks,
         conduct.printed,
+        switches,
     )
 
 
+def switches_of(adapter: Adapter) -> tuple[Switch, ...]:
+    """Read the global settings that an adapter says its arithmetic depends on.
+
+    Raises
+    ------
+    AdapterError
+        If they cannot be read.
+    """
+    try:
+        return tuple(adapter.switches()) if adapter.switches else ()
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(str(error))}"
+        raise AdapterError(f"{adapter.name}: its switches cannot be read: {said}") from error
+
+
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
-    """Names of the operators to judge, in the adapter's order."""
+    """Names of the operators to judge, in the adapter's order.
+
+    Raises
+    ------
+    AdapterError
+        If it implements none, or not what is asked for; or if it lists a limit of which no law speaks.
+    """
     implemented = list(adapter.implementations)
     if not implemented:
         raise AdapterError(
@@ -455,4 +552,20 @@ def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> lis
                 f"the adapter {adapter.name!r} does not implement {name!r}",
                 hint=f"it implements {', '.join(implemented)}",
             )
+    for limit in adapter.known_limits:
+        if limit.operator in implemented:
+            _check_limit(adapter, limit)
     return [name for name in implemented if not operators or name in operators]
+
+
+def _check_limit(adapter: Adapter, limit: KnownLimit) -> None:
+    """Refuse a limit that could never show: it is a slip."""
+    laws = laws_of(adapter.implementations[limit.operator].operator)
+    known = list(dict.fromkeys(name for law in laws for name in (law.name, *law.clauses)))
+    known += [CRASHED, TIMED_OUT]
+    if limit.law_or_clause not in known:
+        raise AdapterError(
+            f"{adapter.name}: known limit of {limit.operator}: no law of it is called "
+            f"{limit.law_or_clause!r}, and none cites such a clause",
+            closest(limit.law_or_clause, known) or "convform spec lists the clauses",
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -45,6 +47,7 @@ class ReportView:
         """Yield the parts from top to bottom."""
         report = self.report
         yield _headline(report)
+        yield from _switches(report)
         yield ""
         yield Padding(_operator_table(report), (0, 0, 0, 2))
         for operator in report.operators:
@@ -102,11 +105,12 @@ def as_html(report: Report) -> str:
     paper.print(ReportView(report))
     # Without a color of its own, text has that of the page; cells of a grid must not come apart.
     block = (
-        '<pre style="white-space: pre; overflow-x: auto; line-height: 1.3; '
+        '<pre style="white-space: pre; overflow-x: auto; font-size: 13px; line-height: 1.3; '
         "font-family: Menlo, 'DejaVu Sans Mono', Consolas, monospace\">{code}</pre>\n"
     )
     html = paper.export_html(theme=_COLORS, inline_styles=True, code_format=block)
-    # The background is the page's, too, whichever that is.
+    # Names of modules look like links; and the background is the page's, too, whichever that is.
+    html = html.replace("; text-decoration: underline", "")
     return html.replace("background-color: #7f7f7f", "background-color: transparent")
 
 
@@ -120,6 +124,21 @@ def _headline(report: Report) -> Text:
     parts += [f"{count} {verdict}" for verdict, count in counts.items() if count]
     parts += [f"{report.cases} cases", f"{report.seconds:.1f} s", f"seed {report.seed}"]
     return Text.assemble((f"{report.adapter}{version}", "bold"), "   ", " · ".join(parts))
+
+
+def _switches(report: Report) -> Iterator[Text]:
+    """The settings that arithmetic depends on in one line, and what they do to the exact lane."""
+    if report.switches:
+        values = {s.name: "unset" if s.value is None else s.value for s in report.switches}
+        said = " · ".join(f"{name} {value}" for name, value in values.items())
+        yield Text(f"  {said}", style="dim")
+    for switch in report.switches:
+        if switch.breaks:
+            yield Text(
+                f"  The exact lane asks for sums that are equal, and {switch.name} is {switch.value}: "
+                f"{switch.breaks}.",
+                style="yellow",
+            )
 
 
 def _operator_table(report: Report) -> Table:
@@ -191,10 +210,24 @@ def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
             ]
         yield ""
         yield Text("  Reproduce", style="bold")
-        code = Syntax(
-            "\n".join(lines), "python", theme="ansi_dark", background_color="default", word_wrap=True
-        )
-        yield Padding(code, (0, 0, 0, 4))
+        yield Padding(_Python(tuple(lines)), (0, 0, 0, 4))
+
+
+@dataclass(frozen=True)
+class _Python:
+    """Lines of Python, colored; broken where they are too long, so that they still run when pasted."""
+
+    lines: tuple[str, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Break comments into comments; code breaks between arguments, where it may."""
+        broken: list[str] = []
+        for line in self.lines:
+            comment = line.lstrip().startswith("#")
+            whole = not comment or len(line) <= options.max_width
+            broken += [line] if whole else wrap(line, options.max_width, subsequent_indent="#   ")
+        text = "\n".join(broken)
+        yield Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True)
 
 
 def _findings(law: LawResult) -> Iterator[RenderableType]:
@@ -207,7 +240,8 @@ def _findings(law: LawResult) -> Iterator[RenderableType]:
         k, n = diagnosis.explains
         first, _, rest = diagnosis.says.partition(". ")
         lead = "" if number == 0 else "or: "
-        yield Text.assemble("  ", (f"{lead}{first}", "bold"), f"   (explains {k} of {n} answers)")
+        said = Text.assemble((f"{lead}{first}", "bold"), f"   (explains {k} of {n} answers)")
+        yield Padding(said, (0, 0, 0, 2))
         if rest:
             yield Padding(Text(rest), (0, 0, 0, 5))
     if findings.condition is not None:
@@ -226,13 +260,13 @@ def law_view(operator: str, law: LawResult) -> Group:
     return Group(*_violation(operator, law))
 
 
-def drawing(violation: Violation) -> RenderableType:
+def drawing(violation: Violation, actual_is: str = "yours") -> RenderableType:
     """Draw a violation: what was seen, inputs, expected and actual grids, the window."""
     case = violation.case
     axes = case.operator.inputs
     shown = {name: (axes[name], array) for name, array in case.inputs.items() if _matters(case, name)}
     said = Text(violation.says)
-    grids = arrays_table(shown, violation.expected, violation.actual, violation.differs)
+    grids = arrays_table(shown, violation.expected, violation.actual, violation.differs, actual_is)
     return Group(said, "", grids, "", Text(window_line(case), style="dim"))
 
 
@@ -273,7 +307,7 @@ def _short(name: str, value: object) -> str:
 
 def _rest(operator: OperatorReport, laws: list[LawResult], level: str) -> Iterator[RenderableType]:
     """Name the violations that are not drawn, decisive ones first."""
-    groups = {"Also violated": [law for law in laws if level == "strict" or law.level == "core"]}
+    groups = {"Also violated": [law for law in laws if law.decides(level)]}
     groups["Strict, does not decide here"] = [law for law in laws if law not in groups["Also violated"]]
     for title, group in groups.items():
         if group:
@@ -289,7 +323,8 @@ def _notes(report: Report) -> Iterator[RenderableType]:
         yield ""
         yield Text("Known limits (run, violated as listed, not decisive)", style="bold")
         for name, law in known:
-            yield Text(f"  {name} · {law.law} ({law.clauses[0]}): {law.reason}  {law.link}")
+            how = f", {law.outcome}" if law.outcome else ""
+            yield Text(f"  {name} · {law.law} ({law.clauses[0]}){how}: {law.reason}  {law.link}")
     same: dict[str, list[str]] = {}
     for operator in report.operators:
         said = _not_claimed(operator)

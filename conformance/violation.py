@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from convform.conformance.case import Case
+from convform.conformance.isolation import where_it_ended
 from convform.conformance.subject import SubjectGone, SubjectRaised, first_line
 
 
@@ -43,6 +45,12 @@ class Violation(Exception):
         self.actual = dict(actual or {})
         self.differs = dict(differs or {})
         self.outcome = outcome
+        self._traceback: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process of the judge; the exception that caused it goes along as text."""
+        arrays = dict(self.expected), dict(self.actual), dict(self.differs)
+        return _arrived, (self.case, self.says, *arrays, self.outcome, self.traceback)
 
     @classmethod
     def of(cls, gone: SubjectGone, judged: Case | None = None) -> Violation:
@@ -52,14 +60,18 @@ class Violation(Exception):
         that was judged.
         """
         case = gone.case if judged is None or gone.case.operator is judged.operator else judged
-        before, _, frames = gone.last_words.partition("(most recent call first):\n")
-        lines = [line.strip() for line in (frames or before).splitlines() if line.strip()]
-        # Python says where it was, innermost first; others say what they have to say at the end.
-        said = ", ".join(lines[:2]) if frames else lines[-1] if lines else ""
+        said = where_it_ended(gone.last_words)
         words = f"; its last words were: {first_line(said)}" if said else ""
         return cls(case, f"{gone.outcome}: {gone}{words}", outcome=gone.outcome)
 
     @property
     def traceback(self) -> str | None:
         """What the subject raised, with its own frames; None where it returned something."""
-        return self.__cause__.traceback if isinstance(self.__cause__, SubjectRaised) else None
+        return self.__cause__.traceback if isinstance(self.__cause__, SubjectRaised) else self._traceback
+
+
+def _arrived(*parts: Any) -> Violation:
+    *described, traceback = parts
+    violation = Violation(*described)
+    violation._traceback = traceback
+    return violation

@@ -68,7 +68,8 @@ def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, 
         A name of the operator table, such as ``"conv2d.backward"``.
     inputs
         Arrays by name, with the axes of the table and nothing merged: x is "n c h w", cols is
-        "n c kh kw oh ow". Any float or integer dtype; ``b`` may be missing or None.
+        "n c kh kw oh ow". Any float or integer dtype, bfloat16 (of ml_dtypes) included; ``b`` may be
+        missing or None.
     parameters
         Any of the operator's parameters; the others have the defaults of the table (stride 1, padding 0,
         …). A pooling stride of None is the kernel size (clause POOL-1).

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from convform.reference.checks import Array
 from convform.spec.operators import OPERATORS, PARAMETERS, Operator
 
@@ -44,9 +46,37 @@ def evaluate_with(
     if operator not in OPERATORS:
         raise ValueError(f"operator={operator!r}: expected one of {', '.join(OPERATORS)}")
     entry = OPERATORS[operator]
-    outputs = functions[entry.family](**_inputs(entry, inputs), **_parameters(entry, parameters))
+    given, narrow = widened(inputs)
+    outputs = functions[entry.family](**_inputs(entry, given), **_parameters(entry, parameters))
     named = outputs if isinstance(outputs, tuple) else (outputs,)
-    return dict(zip(entry.outputs, named, strict=True))
+    return narrowed(dict(zip(entry.outputs, named, strict=True)), narrow)
+
+
+def widened(inputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.dtype[Any] | None]:
+    """Write bfloat16 arrays, which NumPy can hardly calculate with, in float32.
+
+    Returns
+    -------
+    inputs
+        The arrays by name, as they came where they are of other dtypes, or of several.
+    dtype
+        The dtype that `narrowed` has to bring the outputs back to; None where nothing was changed.
+    """
+    arrays = {name: value for name, value in inputs.items() if value is not None}
+    dtypes = {getattr(array, "dtype", None) for array in arrays.values()}
+    if len(dtypes) != 1 or getattr(next(iter(dtypes)), "name", None) != "bfloat16":
+        return inputs, None
+    wide = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return {**inputs, **wide}, next(iter(dtypes))
+
+
+def narrowed(outputs: Outputs, dtype: np.dtype[Any] | None) -> Outputs:
+    """Round the float32 outputs of `widened` inputs, once (clause CONV-5)."""
+    if dtype is None:
+        return outputs
+    return {
+        name: array.astype(dtype) if array.dtype == np.float32 else array for name, array in outputs.items()
+    }
 
 
 def _inputs(operator: Operator, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from convform.reference import checks
 from convform.reference.checks import Array
+from convform.reference.columns import add
 from convform.reference.evaluation import Outputs
 from convform.reference.misread_convolution import weights_read_in_order
 from convform.reference.misread_window import first_only, placing, windowed
@@ -320,6 +322,33 @@ def _(steps: Steps) -> Steps:
 )
 def _(steps: Steps) -> Steps:
     return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=True))
+
+
+def _added_in_half(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        outputs = evaluate(operator, inputs, parameters)
+        cols = inputs.get("cols")
+        if cols is None or cols.dtype.name not in ("float16", "bfloat16"):
+            return outputs
+        given = {"stride": 1, "padding": 0, "dilation": 1, **parameters}
+        del given["input_size"]
+        size = outputs["x"].shape[2:]
+        x = np.zeros(outputs["x"].shape, cols.dtype)
+        add(x, cols, checks.window(len(size), **given).landings(size))
+        return {"x": x}
+
+    return twisted
+
+
+call_twist(
+    "overlaps added in half",
+    "COL2IM-1",
+    ("col2im",),
+    says="when half types are added up in half",
+    look="In float16 2048 + 1 is 2048, in bfloat16 256 + 1 is 256: add up in float32, round at the end.",
+    dialect=("scatter", "native"),
+    of_half_types=True,
+)(_added_in_half)
 
 
 @steps_twist(

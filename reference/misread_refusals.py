@@ -92,6 +92,8 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
         # No window at all adds up to what a window of zeros adds up to.
         array = inputs[name]
         windows = array.shape[array.ndim - len(rooms) :]
+        if any(room < 0 < n for room, n in zip(rooms, windows, strict=True)):
+            raise ValueError(f"{name} has windows along an axis that has none: {windows}")
         more = [(0, int(room < 0 and n == 0)) for room, n in zip(rooms, windows, strict=True)]
         inputs[name] = np.pad(array, [(0, 0)] * (array.ndim - len(rooms)) + more)
     kept = tuple(slice(0, 0) if room < 0 else slice(None) for room in rooms)

@@ -16,7 +16,7 @@ import numpy as np
 
 from convform.reference import checks
 from convform.reference.checks import Array
-from convform.reference.evaluation import Outputs
+from convform.reference.evaluation import Outputs, narrowed, widened
 from convform.reference.steps import STANDARD, Positions, Steps, evaluate_steps, plane, real
 from convform.reference.window import Size
 
@@ -55,6 +55,9 @@ class Misreading:
         ``(claim, value)`` where some library documents the reading as its choice: ``("ties", "split")``.
     within_rounding
         Whether its answers differ from the standard's by no more than rounding, so that it conforms.
+    of_half_types
+        Whether it is about half types, so that it must see bfloat16 arrays as they are; all others are
+        shown float32 instead (`convform.reference.evaluation.widened`).
     """
 
     name: str
@@ -66,6 +69,7 @@ class Misreading:
     call: CallTwist = _as_is
     dialect: tuple[str, str] | None = None
     within_rounding: bool = False
+    of_half_types: bool = False
 
     def applies_to(self, family: str) -> bool:
         """Whether it can occur in operators of a family."""
@@ -125,6 +129,7 @@ def call_twist(
     look: str,
     dialect: tuple[str, str] | None = None,
     within_rounding: bool = False,
+    of_half_types: bool = False,
 ) -> Callable[[CallTwist], CallTwist]:
     """Register a function Evaluate → Evaluate as a misreading."""
 
@@ -133,7 +138,14 @@ def call_twist(
         return twist
 
     misreading = Misreading(
-        name, clause, families, says, look, dialect=dialect, within_rounding=within_rounding
+        name,
+        clause,
+        families,
+        says,
+        look,
+        dialect=dialect,
+        within_rounding=within_rounding,
+        of_half_types=of_half_types,
     )
     return register
 
@@ -153,7 +165,17 @@ def misread(*misreadings: Misreading) -> Evaluate:
     result: Evaluate = evaluate
     for misreading in misreadings:
         result = misreading.call(result)
-    return result
+    return result if any(misreading.of_half_types for misreading in misreadings) else _in_float32(result)
+
+
+def _in_float32(evaluate: Evaluate) -> Evaluate:
+    """Evaluate bfloat16 arrays in float32, and round the outputs."""
+
+    def wide(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        given, dtype = widened(inputs)
+        return narrowed(evaluate(operator, given, parameters), dtype)
+
+    return wide
 
 
 # --- common shapes of call twists ------------------------------------------------------------------------

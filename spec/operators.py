@@ -70,6 +70,7 @@ DIALECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "kernel": ("mirrored",),
         "padding": ("crop",),
         "dtypes": ("promote",),
+        "scatter": ("native",),
     }
 )
 """Readings that some library documents as its choice; an adapter that declares one is judged by it."""

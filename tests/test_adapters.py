@@ -204,7 +204,7 @@ def test_only_arrays_that_can_be_missed_may_be_left_out() -> None:
             "conv2d",
             {"dtypes": ("float23",)},
             "hw: conv2d: there is no dtype 'float23'; "
-            "dtypes are float64, float32, float16, int64, int32, int16, int8",
+            "dtypes are float64, float32, float16, bfloat16, int64, int32, int16, int8",
             "did you mean 'float32' or 'float64' or 'float16'?",
         ),
         (

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from convform.adapters import AdapterError, find, load
-from convform.conformance import check
+from convform.conformance import check, infer
 from convform.conformance.cli import main
 from convform.conformance.infer import infer_adapter, infer_file
+from convform.conformance.infer_homework import Hangs, Homework
 from convform.conformance.infer_layouts import fit_columns, fit_order, grouped, leaves
 from convform.conformance.infer_names import operator_named, parameters_of
 
@@ -207,7 +208,108 @@ def test_a_mirrored_kernel_is_a_dialect_only_where_the_homework_says_so(tmp_path
     assert check(inferred.adapter).verdict == verdict
 
 
+POOL_WITH_INDICES = """
+import numpy as np
+
+def maxpool(x, k, stride=2, pad=0):
+    if pad > k // 2:
+        raise ValueError("too much padding")
+    if x.dtype != np.float64:
+        raise TypeError("doubles only")
+    n, c, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), constant_values=-np.inf)
+    oh, ow = (h + 2 * pad - k) // stride + 1, (w + 2 * pad - k) // stride + 1
+    y, where = np.zeros((n, c, oh, ow)), np.zeros((n, c, oh, ow), dtype=int)
+    for i in range(oh):
+        for j in range(ow):
+            window = padded[:, :, i * stride : i * stride + k, j * stride : j * stride + k].reshape(n, c, -1)
+            row, column = np.divmod(window.argmax(axis=2), k)
+            y[:, :, i, j] = window.max(axis=2)
+            where[:, :, i, j] = (i * stride - pad + row) * w + j * stride - pad + column
+    return y, where
+"""
+
+GRADIENTS_ALONE = """
+import numpy as np
+
+def max_pool_backward(dout, x, size):
+    dx = np.zeros_like(x)
+    for i in range(dout.shape[1]):
+        for j in range(dout.shape[2]):
+            here = np.s_[:, i * size : (i + 1) * size, j * size : (j + 1) * size]
+            n, h, w, c = x[here].shape
+            flat = x[here].reshape(n, h * w, c)
+            chosen = np.arange(h * w)[:, None] == flat.argmax(axis=1)[:, None]
+            dx[here] = (chosen * dout[:, i, j][:, None]).reshape(n, h, w, c)
+    return dx
+
+def conv_backward(dout, X, W, stride=1):
+    dX, dW = np.zeros_like(X), np.zeros_like(W)
+    k = len(W)
+    for i in range(dout.shape[1]):
+        for j in range(dout.shape[2]):
+            here = np.s_[:, i * stride : i * stride + k, j * stride : j * stride + k]
+            dX[here] += np.tensordot(dout[:, i, j], W, axes=([1], [3]))
+            dW += np.tensordot(X[here], dout[:, i, j], axes=([0], [0]))
+    return dX, dW
+"""
+
+
+def test_what_a_pool_does_besides_pooling_is_found(tmp_path):
+    claims = infer_file(stranger(tmp_path, POOL_WITH_INDICES)).adapter.implementations["max_pool2d"].claims
+    assert (claims.indices, claims.max_padding, claims.dtypes) == (True, "half-kernel", ("float64",))
+    assert (claims.stride, claims.kernel, claims.default_stride) == ("scalar", "square", False)
+
+
+def test_gradients_are_found_without_a_forward_pass(tmp_path):
+    adapter = infer_file(stranger(tmp_path, GRADIENTS_ALONE)).adapter
+    assert list(adapter.implementations) == ["max_pool2d.backward", "conv2d.backward"]
+    assert layouts(adapter, "conv2d.backward")["dw"] == "kh kw i o"
+    assert adapter.implementations["conv2d.backward"].claims.kernel == "square"
+    assert check(adapter).verdict == "conforms"
+
+
 # ------------------------------------------------------------------------------------- bare functions, errors
+
+
+def test_a_call_that_hangs_is_given_up_and_then_its_function(monkeypatch):
+    homework = Homework(None, call_seconds=0.02)
+    hanging = ["while True:", "    try: pass", "    except: pass"]
+    assert homework.run([], hanging, {}) is None
+    assert homework.run([], ["answer = 1"], {}) == {"answer": 1}
+    assert homework.run([], hanging, {}) is None
+    with pytest.raises(Hangs):
+        homework.run([], hanging, {})
+
+    def conv(x, w):
+        while True:
+            pass
+
+    monkeypatch.setattr(infer, "Homework", lambda module: Homework(module, call_seconds=0.02))
+    with pytest.raises(AdapterError, match="conv2d: 3 calls on tiny arrays hung, so it was given up"):
+        infer_adapter({"conv2d": conv})
+
+
+def test_a_function_that_always_raises_is_quoted():
+    def conv(x, w):
+        raise RuntimeError("to be done")
+
+    with pytest.raises(AdapterError, match="every call raised, the first one RuntimeError: to be done"):
+        infer_adapter({"conv2d": conv})
+
+
+def test_inference_leaves_no_trace(capsys):
+    def im2col(x, kh, kw):
+        print("looking at", x.shape)
+        np.seterr(all="raise")
+        np.set_printoptions(precision=1)
+        raise SystemExit
+
+    before = np.geterr(), np.get_printoptions()
+    with pytest.raises(AdapterError, match="SystemExit"):
+        infer_adapter({"im2col": im2col})
+    assert (np.geterr(), np.get_printoptions()) == before
+    assert capsys.readouterr().out == ""
 
 
 def test_bare_functions_are_inferred_on_the_fly():
@@ -279,6 +381,13 @@ def test_a_strangers_file_is_judged_with_one_command(tmp_path):
     assert result.exit_code == 0
     assert "1 conforms" in result.stdout
     assert "convform infer" in " ".join(result.stderr.split())
+
+
+def test_what_is_not_recognised_is_said_and_not_skipped_silently(tmp_path):
+    file = stranger(tmp_path, f"{UNUSUAL_DEFAULTS}\ndef conv2d(x, w): raise NotImplementedError\n")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert result.exit_code == 0
+    assert "not judged: conv2d: it never answered like conv2d" in " ".join(result.stderr.split())
 
 
 # ------------------------------------------------------------------------------------------------ the parts

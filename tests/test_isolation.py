@@ -27,6 +27,7 @@ from convform.tests import villains
 
 FAULTS = Path(__file__).parent / "subjects" / "faults.py"
 HASTY = Limits(call_seconds=0.6, memory_bytes=1 << 28)
+PATIENT = Limits(call_seconds=20, memory_bytes=1 << 28)
 
 # What each fault ends in, and a word of the sentence that says so.
 PROTOCOL_FAULTS = {
@@ -79,12 +80,13 @@ def test_every_fault_has_its_own_end_and_leaves_nothing_behind(name, tmp_path, m
     pids = tmp_path / "pids"
     pids.touch()
     monkeypatch.setenv("PIDS", str(pids))
-    process = Process(faulty(name), HASTY)
+    # Only who hangs is to meet the deadline, however busy the machine is.
+    process = Process(faulty(name), HASTY if name in HANGS else PATIENT)
     descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     started = time.monotonic()
     with pytest.raises(error, match=says.replace("(", r"\(")):
         process.call("max_pool1d", {"x": X})
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < (4 if name in HANGS else 20)
     if descriptors:
         assert len(os.listdir("/proc/self/fd")) == descriptors
     children = [int(line) for line in pids.read_text(encoding="utf-8").split()]

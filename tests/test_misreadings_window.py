@@ -178,7 +178,7 @@ def test_what_the_pages_list_is_registered_under_its_clause():
 
 
 def test_every_name_has_a_smallest_input():
-    assert set(SMALLEST) | {"gather by multiplication"} == set(NAMES)
+    assert set(SMALLEST) | {"gather by multiplication", "overlaps added in half"} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", SMALLEST)
@@ -195,6 +195,19 @@ def test_a_gather_by_multiplication_spreads_infinity():
     cols = answers(evaluate, "im2col", {"x": x}, parameters_of("im2col", TAP, {}))["cols"]
     assert cols[..., 0].item() == np.inf
     assert np.isnan(cols[..., 1].item())
+
+
+def test_ones_added_in_half_get_lost_behind_a_large_value():
+    evaluate = misread(MISREADINGS["overlaps added in half"])
+    # One tap of three windows sees the element in the middle: 1, then 2048, then 1.
+    cols = np.ones((1, 1, 1, 3, 1, 3), np.float16)
+    cols[0, 0, 0, 1, 0, 1] = 2048
+    parameters = parameters_of("col2im", (1, 3), {"input_size": (1, 1, 1, 5)})
+    x = answers(evaluate, "col2im", {"cols": cols}, parameters)["x"]
+    assert x.tolist() == [[[[1, 2, 2048, 2, 1]]]]
+    assert reference.evaluate("col2im", {"cols": cols}, parameters)["x"][0, 0, 0, 2] == 2050
+    single = {"cols": cols.astype(np.float32)}
+    assert answers(evaluate, "col2im", single, parameters)["x"][0, 0, 0, 2] == 2050
 
 
 @pytest.mark.parametrize(

@@ -302,3 +302,18 @@ def test_without_the_library_it_says_what_to_install(cells, monkeypatch):
 def test_nothing_imports_the_library_before_a_notebook_is_named():
     code = "import sys, convform.conformance.cli; sys.exit('nbformat' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("folder", [".", "elsewhere"])
+def test_a_notebook_without_an_adapter_is_judged_by_an_inferred_one(cells, tmp_path, folder):
+    columns = """def im2col(x, kh, kw):
+        h, w = x.shape[0] - kh + 1, x.shape[1] - kw + 1
+        return np.array([x[i : i + h, j : j + w].ravel() for i in range(kh) for j in range(kw)])"""
+    file = cells("import numpy as np", columns, "print(im2col(np.eye(3), 2, 2))")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "so one is inferred" in " ".join(result.stderr.split())
+    (tmp_path / folder).mkdir(exist_ok=True)
+    output = tmp_path / folder / "hw_adapter.py"
+    assert CliRunner().invoke(main, ["infer", str(file), "--output", str(output)]).exit_code == 0
+    assert list(load(str(output)).implementations) == ["im2col"]

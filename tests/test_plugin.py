@@ -98,6 +98,36 @@ def test_known_limit_is_an_expected_failure(suite):
     assert "known limit: always double https://example.org/1" in output
 
 
+STRIDE_MIRRORS = """
+    @hw.implements("conv1d")
+    def conv(x, w, stride):
+        return reference.conv(x, w if stride == (1,) else w[:, :, ::-1], stride=stride)
+    hw.known_limit("conv1d", "CONV-1", reason="mirrors for strides", link="https://example.org/1")
+"""
+
+
+def test_known_limit_of_a_clause_covers_laws_of_it_that_hold(suite):
+    """As for the command: it shows as long as any law of the clause is violated."""
+    code, output = suite(STRIDE_MIRRORS, "-k", "values or together")
+    assert code == 0, output
+    assert "known limit: mirrors for strides" in output
+    assert "PASSED" in output
+
+
+def test_known_limit_that_no_longer_shows_fails_at_any_level(suite):
+    limit = 'hw.known_limit("conv1d", "CONTRACT-5", reason="always double", link="https://example.org/1")'
+    code, output = suite(HONEST + f"    {limit}", "-k", "dtype")
+    assert code == 1, output
+    assert "the known limit CONTRACT-5 no longer shows" in output
+
+
+def test_known_limit_of_no_law_ends_the_run(suite):
+    limit = 'hw.known_limit("conv1d", "CONV-66", reason="none", link="https://example.org/1")'
+    code, output = suite(HONEST + f"    {limit}")
+    assert code == 2, output
+    assert "no law of it is called 'CONV-66'" in output
+
+
 def test_broken_adapter_fails_once_and_skips_the_rest(suite):
     code, output = suite(
         """

@@ -14,7 +14,7 @@ from convform import reference
 from convform.adapters import Adapter, load
 from convform.conformance import check, runner
 from convform.conformance.grid import arrays_table, number, plane
-from convform.conformance.terminal import ReportView, message
+from convform.conformance.terminal import ReportView, _Python, message
 
 
 def printed(what, width=100):
@@ -209,3 +209,20 @@ def test_known_limits_are_listed_with_their_reason():
 def test_message_is_one_sentence_and_a_hint():
     text = printed(message("error", "there is no [file] hw.py", "pip install 'convform[torch]'"))
     assert text.splitlines() == ["error: there is no [file] hw.py", "  pip install 'convform[torch]'"]
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_a_reproducer_still_runs_when_it_is_broken_to_the_width_of_the_terminal(width):
+    values = ", ".join(map(str, range(60)))
+    text = printed(
+        _Python((f"x = list([{values}])", f"# expected, in canonical axes: y = [{values}]")), width
+    )
+    scope = {}
+    exec(text, scope)
+    assert scope["x"] == list(range(60))
+
+
+def test_rows_of_a_grid_are_cut_and_not_broken_where_there_is_no_room():
+    wide = np.full((1, 1, 2, 12), 1000.0)
+    table = arrays_table({"x": ("n c h w", wide)}, {"y": wide}, {"y": -wide}, {"y": wide > 0})
+    assert len(printed(table, 60).splitlines()) <= 4

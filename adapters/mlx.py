@@ -1,0 +1,220 @@
+"""MLX on the CPU: `mlx.core.conv_general` and the pooling layers of `mlx.nn`, gradients by `mlx.core.vjp`.
+
+Channels come last, in inputs and in weights. The convolution has no bias (only its layers add one), takes
+padding before and after apart, and has groups along one or two spatial axes only. In float64 it refuses
+dilation and most groups, so float64 is claimed for pooling alone. Max pooling pads with −inf, averages count
+the padding, and neither has dilation, ceil rounding or indices. A tie's gradient is split, as in every
+maximum of MLX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from convform.adapters.adapter import Adapter
+from convform.adapters.layout import Array
+from convform.spec.operators import RANKS
+
+Size = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+FLOATS = ("float32", "float16")
+"""What convolution computes for all parameters; pooling has float64 as well."""
+
+
+def _tensor(array: Array) -> mx.array:
+    # Without a dtype MLX turns float64 into float32; negative strides it cannot read.
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return mx.array(array, dtype=getattr(mx, str(array.dtype)))
+
+
+def _gradients(function: Callable[..., mx.array], inputs: list[mx.array], dy: Array) -> list[Array]:
+    _, gradients = mx.vjp(function, inputs, [_tensor(dy)])
+    return [np.array(gradient) for gradient in gradients]
+
+
+def _convolution(adapter: Adapter, rank: int) -> None:
+    def convolve(
+        stride: Size, padding: Pads, dilation: Size, groups: int = 1
+    ) -> Callable[[mx.array, mx.array], mx.array]:
+        low, high = zip(*padding, strict=True)
+        return lambda x, w: mx.conv_general(
+            x, w, stride=stride, padding=(low, high), kernel_dilation=dilation, groups=groups
+        )
+
+    def forward(x: Array, w: Array, stride: Size, padding: Pads, dilation: Size, groups: int = 1) -> Array:
+        return np.array(convolve(stride, padding, dilation, groups)(_tensor(x), _tensor(w)))
+
+    def backward(
+        x: Array, w: Array, dy: Array, stride: Size, padding: Pads, dilation: Size, groups: int = 1
+    ) -> list[Array]:
+        return _gradients(convolve(stride, padding, dilation, groups), [_tensor(x), _tensor(w)], dy)
+
+    def backward3(x: Array, w: Array, dy: Array, stride: Size, padding: Pads, dilation: Size) -> list[Array]:
+        return backward(x, w, dy, stride, padding, dilation)
+
+    def forward3(x: Array, w: Array, stride: Size, padding: Pads, dilation: Size) -> Array:
+        return forward(x, w, stride, padding, dilation)
+
+    # MLX has no groups in three dimensions.
+    adapter.implements(f"conv{rank}d", padding="low-high", dtypes=FLOATS)(forward if rank < 3 else forward3)
+    adapter.implements(f"conv{rank}d.backward", padding="low-high", dtypes=FLOATS)(
+        backward if rank < 3 else backward3
+    )
+
+
+def _pooling(adapter: Adapter, rank: int) -> None:
+    for family, layer, dialects in (
+        ("max_pool", getattr(nn, f"MaxPool{rank}d"), {"ties": "split"}),
+        ("avg_pool", getattr(nn, f"AvgPool{rank}d"), {}),
+    ):
+        _pool(adapter, f"{family}{rank}d", layer, dialects)
+
+
+def _pool(adapter: Adapter, operator: str, layer: Callable[..., Any], dialects: Mapping[str, str]) -> None:
+    @adapter.implements(operator, oversize="empty")
+    def forward(x: Array, kernel: Size, stride: Size | None, padding: Size) -> Array:
+        return np.array(layer(kernel, stride, padding)(_tensor(x)))
+
+    @adapter.implements(f"{operator}.backward", oversize="empty", **dialects)
+    def backward(x: Array, dy: Array, kernel: Size, stride: Size | None, padding: Size) -> Array:
+        return _gradients(layer(kernel, stride, padding), [_tensor(x)], dy)[0]
+
+
+_CONV = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/backend/cpu/conv.cpp"
+_OPS = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/ops.cpp"
+_POOL = "https://github.com/ml-explore/mlx/blob/v0.32.4/python/mlx/nn/layers/pooling.py"
+
+
+def _known_limits(adapter: Adapter) -> None:
+    """Declare what MLX 0.32.4 answers otherwise than the standard, each with a link."""
+    for rank in RANKS:
+        conv, maximum, average = f"conv{rank}d", f"max_pool{rank}d", f"avg_pool{rank}d"
+        for operator in (conv, f"{conv}.backward"):
+            adapter.known_limit(
+                operator,
+                "CONV-6",
+                reason="Without input channels it divides by zero, which ends the process.",
+                link=_CONV,
+            )
+            if rank < 3:
+                adapter.known_limit(
+                    operator,
+                    "CONV-7",
+                    reason="Zero groups divide by zero, which ends the process.",
+                    link="https://github.com/ml-explore/mlx/issues/2858",
+                )
+        adapter.known_limit(
+            conv,
+            "WINDOW-6",
+            reason="A kernel of size zero ends the process inside BLAS; negative padding crops.",
+            link="https://github.com/ml-explore/mlx/issues/548",
+        )
+        adapter.known_limit(
+            f"{conv}.backward",
+            "WINDOW-6",
+            reason="The gradient of a kernel larger than the input is computed.",
+            link=_OPS,
+        )
+        adapter.known_limit(
+            f"{conv}.backward",
+            "CONTRACT-7",
+            reason="The gradient of an empty batch raises: an empty array cannot be reshaped.",
+            link=_CONV,
+        )
+        adapter.known_limit(
+            f"{maximum}.backward",
+            "MAXPOOL-4",
+            reason="Padding is −inf: it ties with elements that are −inf and takes a share of dy.",
+            link=_POOL,
+        )
+        for operator in (f"{maximum}.backward", f"{average}.backward"):
+            adapter.known_limit(
+                operator,
+                "CONTRACT-6",
+                reason="The gradient takes a dy of another dtype instead of refusing it.",
+                link=_OPS,
+            )
+            adapter.known_limit(
+                operator,
+                "CONTRACT-7",
+                reason="The gradient of an empty batch raises: the scatter behind as_strided refuses it.",
+                link=_OPS,
+            )
+        for operator in (maximum, f"{maximum}.backward", average, f"{average}.backward"):
+            adapter.known_limit(
+                operator,
+                "CONTRACT-3",
+                reason="as_strided refuses an array with gaps between its elements.",
+                link=_POOL,
+            )
+        for operator in (average, f"{average}.backward"):
+            adapter.known_limit(
+                operator,
+                "AVGPOOL-4",
+                reason="Averages multiply by a rounded reciprocal, in float16 as well.",
+                link=_OPS,
+            )
+    for operator in ("conv1d.backward", "conv2d.backward"):
+        for law in ("sweep", "small_input"):
+            adapter.known_limit(
+                operator,
+                law,
+                reason="dw is longer than w where much is left over behind the last window.",
+                link="https://github.com/ml-explore/mlx/issues/2184",
+            )
+
+
+def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
+    """Write a call as Python source that needs MLX only; see `Adapter`."""
+    forward, _, gradient = operator.partition(".")
+    arguments = {"groups": 1, **parameters}
+    if forward.startswith("conv"):
+        low, high = zip(*arguments["padding"], strict=True)
+        inputs, outputs = ["x", "w"], ["dx", "dw"]
+        function = (
+            f"lambda x, w: mx.conv_general(x, w, stride={arguments['stride']}, padding=({low}, {high}), "
+            f"kernel_dilation={arguments['dilation']}, groups={arguments['groups']})"
+        )
+    else:
+        layer = {"max": "MaxPool", "avg": "AvgPool"}[forward[:3]] + forward[-2:]
+        inputs, outputs = ["x"], ["dx"]
+        function = f"nn.{layer}({arguments['kernel']}, {arguments['stride']}, {arguments['padding']})"
+    names = ", ".join(inputs)
+    lines = [
+        "import mlx.core as mx",
+        "import mlx.nn as nn",
+        "import numpy as np",
+        f"function = {function}",
+        f"inputs = [mx.array(array, dtype=getattr(mx, str(array.dtype))) for array in ({names},)]",
+    ]
+    if gradient:
+        lines += [
+            "_, gradients = mx.vjp(function, inputs, [mx.array(dy, dtype=getattr(mx, str(dy.dtype)))])",
+            f"answer = dict(zip({outputs}, map(np.array, gradients)))",
+        ]
+    else:
+        lines.append("answer = {'y': np.array(function(*inputs))}")
+    return "\n".join(lines) + "\n"
+
+
+adapter = Adapter(
+    "mlx",
+    input="n d h w c",
+    weight="o kd kh kw i",
+    dtypes=("float64", "float32", "float16"),
+    version=mx.__version__,
+    install="pip install 'convform[mlx]'",
+    isolated=True,
+    script=script,
+)
+for _rank in RANKS:
+    _convolution(adapter, _rank)
+    _pooling(adapter, _rank)
+_known_limits(adapter)

@@ -1,0 +1,229 @@
+"""tinygrad: `Tensor.conv2d`, `Tensor.max_pool2d` and `Tensor.avg_pool2d`, which take any number of axes.
+
+`adapter` runs on tinygrad's own interpreter of its kernels (the device ``PYTHON``), which needs no compiler
+and answers alike on every machine; `cpu` runs on the device ``CPU``, for which tinygrad asks for clang.
+Padding is written last axis first, before and after apart. A tie's gradient
+is split, as in every maximum of tinygrad.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinygrad import Tensor
+from tinygrad.helpers import Context
+
+from convform.adapters.adapter import Adapter
+from convform.adapters.layout import Array
+from convform.spec.operators import OPERATORS, RANKS
+
+Size = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
+
+def make(device: str = "PYTHON") -> Adapter:
+    """Describe tinygrad on one device.
+
+    Parameters
+    ----------
+    device
+        A name of tinygrad's: ``"PYTHON"``, ``"CPU"``, ``"CUDA"``.
+
+    Returns
+    -------
+    Adapter
+        Named ``tinygrad``, or ``tinygrad-cpu`` and so on.
+    """
+    adapter = Adapter(
+        "tinygrad" if device == "PYTHON" else f"tinygrad-{device.lower()}",
+        dtypes=("float64", "float32", "float16"),
+        version=importlib.metadata.version("tinygrad"),
+        available=lambda: _problem(device),
+        install="pip install 'convform[tinygrad]'",
+        script=script,
+    )
+    for rank in RANKS:
+        _convolution(adapter, device, rank)
+        _max_pooling(adapter, device, rank)
+        _average_pooling(adapter, device, rank)
+    _known_limits(adapter)
+    return adapter
+
+
+def _problem(device: str) -> str | None:
+    if device == "CPU" and shutil.which(os.environ.get("CC", "clang")) is None:
+        return "no clang, with which tinygrad compiles for its device CPU"
+    return None
+
+
+def _pads(padding: Pads) -> Size:
+    """The last axis comes first, as in ``(left, right, top, bottom)``."""
+    return tuple(side for pair in reversed(padding) for side in pair)
+
+
+def _gradients(y: Tensor, inputs: Sequence[Tensor], dy: Tensor) -> list[Array]:
+    gradients = y.gradient(*inputs, gradient=dy)
+    Tensor.realize(*gradients)
+    return [gradient.numpy() for gradient in gradients]
+
+
+def _convolution(adapter: Adapter, device: str, rank: int) -> None:
+    @adapter.implements(f"conv{rank}d", padding="low-high")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def forward(
+        x: Array, w: Array, stride: Size, padding: Pads, dilation: Size, groups: int, b: Array | None = None
+    ) -> Array:
+        bias = None if b is None else Tensor(b)
+        y = Tensor(x).conv2d(Tensor(w), bias, groups, stride, dilation, _pads(padding))
+        return y.numpy()
+
+    @adapter.implements(f"conv{rank}d.backward", padding="low-high")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def backward(
+        x: Array,
+        w: Array,
+        dy: Array,
+        stride: Size,
+        padding: Pads,
+        dilation: Size,
+        groups: int,
+        b: Array | None = None,
+    ) -> list[Array]:
+        inputs = [Tensor(array) for array in (x, w, b) if array is not None]
+        bias = inputs[2] if b is not None else None
+        y = inputs[0].conv2d(inputs[1], bias, groups, stride, dilation, _pads(padding))
+        return _gradients(y, inputs, Tensor(dy))
+
+
+def _max_pooling(adapter: Adapter, device: str, rank: int) -> None:
+    @adapter.implements(f"max_pool{rank}d", indices=True, padding="low-high")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def forward(
+        x: Array, kernel: Size, stride: Size | None, padding: Pads, dilation: Size, ceil_mode: bool
+    ) -> tuple[Array, Array]:
+        y, indices = Tensor(x).max_pool2d(
+            kernel, stride, dilation, _pads(padding), ceil_mode, return_indices=True
+        )
+        Tensor.realize(y, indices)
+        return y.numpy(), indices.numpy()
+
+    @adapter.implements(f"max_pool{rank}d.backward", padding="low-high", ties="split")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def backward(
+        x: Array, dy: Array, kernel: Size, stride: Size | None, padding: Pads, dilation: Size, ceil_mode: bool
+    ) -> Array:
+        image = Tensor(x)
+        y = image.max_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode)
+        return _gradients(y, [image], Tensor(dy))[0]
+
+
+def _average_pooling(adapter: Adapter, device: str, rank: int) -> None:
+    @adapter.implements(f"avg_pool{rank}d", padding="low-high")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def forward(
+        x: Array,
+        kernel: Size,
+        stride: Size | None,
+        padding: Pads,
+        dilation: Size,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> Array:
+        y = Tensor(x).avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
+        return y.numpy()
+
+    @adapter.implements(f"avg_pool{rank}d.backward", padding="low-high")
+    @Context(DEV=device)  # some of its tensors know no device but the default one
+    def backward(
+        x: Array,
+        dy: Array,
+        kernel: Size,
+        stride: Size | None,
+        padding: Pads,
+        dilation: Size,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> Array:
+        image = Tensor(x)
+        y = image.avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
+        return _gradients(y, [image], Tensor(dy))[0]
+
+
+_SOURCE = "https://github.com/tinygrad/tinygrad/blob/v0.14.0/tinygrad"
+
+
+def _known_limits(adapter: Adapter) -> None:
+    """Declare what tinygrad 0.14 answers otherwise than the standard, each with a link."""
+    refusals = {
+        "WINDOW-6": ("Dilation 0 is computed, and negative padding crops.", "mixin/movement.py"),
+        "CONTRACT-9": ("Pooling takes any number of axes before the spatial ones.", "mixin/op.py"),
+        "CONTRACT-6": (
+            "Arrays of different dtypes are promoted.",
+            "mixin/op.py",
+        ),
+        "CONV-7": ("A bias with one element is broadcast over the channels.", "mixin/op.py"),
+        "CONVGRAD-5": ("A dy of one window is broadcast over all windows.", "mixin/gradient.py"),
+        "MAXGRAD-3": ("A dy of one window is broadcast over all windows.", "mixin/gradient.py"),
+        "AVGGRAD-2": ("A dy of one window is broadcast over all windows.", "mixin/gradient.py"),
+        "MAXPOOL-3": ("The index of a window without a real element is outside the plane.", "mixin/op.py"),
+        "MAXPOOL-4": (
+            "NaN wins or loses by its place in the window, and −inf ties with the padding.",
+            "mixin/reduce.py",
+        ),
+    }
+    broken = {
+        "conv{}d": ("WINDOW-6", "CONV-7", "CONTRACT-6"),
+        "conv{}d.backward": ("WINDOW-6", "CONV-7", "CONVGRAD-5", "CONTRACT-6"),
+        "max_pool{}d": ("MAXPOOL-3", "MAXPOOL-4", "WINDOW-6", "CONTRACT-9"),
+        "max_pool{}d.backward": ("MAXPOOL-4", "WINDOW-6", "MAXGRAD-3", "CONTRACT-6", "CONTRACT-9"),
+        "avg_pool{}d": ("WINDOW-6", "CONTRACT-9"),
+        "avg_pool{}d.backward": ("WINDOW-6", "AVGGRAD-2", "CONTRACT-6", "CONTRACT-9"),
+    }
+    for operator, clauses in broken.items():
+        for clause in clauses:
+            reason, file = refusals[clause]
+            for rank in RANKS:
+                adapter.known_limit(operator.format(rank), clause, reason=reason, link=f"{_SOURCE}/{file}")
+
+
+_FORWARD = {
+    "conv": "inputs[0].conv2d(*inputs[1:], groups={groups}, stride={stride}, dilation={dilation}, "
+    "padding={padding})",
+    "max_pool": "inputs[0].max_pool2d({kernel}, {stride}, {dilation}, {padding}, {ceil_mode})",
+    "avg_pool": "inputs[0].avg_pool2d({kernel}, {stride}, {dilation}, {padding}, {ceil_mode}, "
+    "{count_include_pad})",
+}
+
+
+def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
+    """Write a call as Python source that needs tinygrad only; see `Adapter`."""
+    family, _, gradient = OPERATORS[operator].family.partition(".")
+    call = _FORWARD[family].format(**{**parameters, "padding": _pads(parameters["padding"])})
+    if family == "max_pool" and not gradient:
+        call = call[:-1] + ", return_indices=True)"
+    arrays = "x, w, b" if family == "conv" else "x"
+    lines = [
+        "import os",
+        "os.environ.setdefault('DEV', 'PYTHON')",
+        "from tinygrad import Tensor",
+        f"inputs = [Tensor(array) for array in ({arrays},) if array is not None]",
+        f"y = {call}",
+    ]
+    if gradient:
+        lines += [
+            "gradients = y.gradient(*inputs, gradient=Tensor(dy))",
+            "answer = dict(zip(('dx', 'dw', 'db'), (gradient.numpy() for gradient in gradients)))",
+        ]
+    elif family == "max_pool":
+        lines.append("answer = {'y': y[0].numpy(), 'indices': y[1].numpy()}")
+    else:
+        lines.append("answer = {'y': y.numpy()}")
+    return "\n".join(lines) + "\n"
+
+
+adapter = make()
+cpu = make("CPU")
