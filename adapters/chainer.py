@@ -176,7 +176,6 @@ def _known_limits(adapter: Adapter) -> None:
             link=f"{_SOURCE}/utils/conv.py",
         )
         for clause, reason in (
-            ("AVGPOOL-4", "In float16 the shares of overlapping windows are added in float16."),
             ("CONTRACT-1", "With pad_value=None, dy is divided in place."),
             ("CONTRACT-3", "With pad_value=None, dy is divided in place, so a read-only one is refused."),
         ):
@@ -185,6 +184,32 @@ def _known_limits(adapter: Adapter) -> None:
                 clause,
                 reason=reason,
                 link=f"{_SOURCE}/functions/pooling/average_pooling_nd.py",
+            )
+        for operator in (f"max_pool{rank}d", f"max_pool{rank}d.backward"):
+            adapter.known_limit(
+                operator,
+                "MAXPOOL-4",
+                reason="Padding is −inf: in a window of −inf alone, padding may be selected.",
+                link=f"{_SOURCE}/functions/pooling/max_pooling_nd.py",
+            )
+    for operators, law, file in (
+        (("col2im1d", "col2im", "col2im3d"), "large_and_small", "utils/conv_nd.py"),
+        (("conv1d", "conv1d.backward"), "CONV-5", "functions/connection/convolution_nd.py"),
+        (("conv2d.backward", "conv3d.backward"), "CONV-5", "functions/connection/deconvolution_nd.py"),
+        (("avg_pool1d", "avg_pool3d"), "AVGPOOL-4", "functions/pooling/average_pooling_nd.py"),
+        (
+            ("avg_pool1d.backward", "avg_pool2d.backward", "avg_pool3d.backward"),
+            "AVGPOOL-4",
+            "functions/pooling/average_pooling_nd.py",
+        ),
+    ):
+        for operator in operators:
+            adapter.known_limit(
+                operator,
+                law,
+                reason="Partial results are rounded to float16: before the bias, and with every overlap.",
+                link=f"{_SOURCE}/{file}",
+                dtypes=("float16",),
             )
 
 

@@ -145,6 +145,20 @@ def _known_limits() -> None:
                 reason="A kernel that does not fit gives an empty output.",
                 link=f"{_SOURCE}/nn.py",
             )
+        if family == "max_pool.backward":
+            known(
+                name,
+                "MAXPOOL-4",
+                reason="Padding counts as -inf, and gets the gradient of a window of nothing but -inf.",
+                link=f"{_SOURCE}/nn.py",
+            )
+        if family == "avg_pool" or name in ("avg_pool2d.backward", "avg_pool3d.backward"):
+            known(
+                name,
+                "AVGPOOL-4",
+                reason="float16 is added up in float16.",
+                link=f"{_SOURCE}/nn.py",
+            )
         if family.startswith("conv"):
             known(
                 name,

@@ -82,7 +82,7 @@ def _pool(adapter: Adapter, operator: str, layer: Callable[..., Any], dialects: 
     def forward(x: Array, kernel: Size, stride: Size | None, padding: Size) -> Array:
         return np.array(layer(kernel, stride, padding)(_tensor(x)))
 
-    @adapter.implements(f"{operator}.backward", oversize="empty", **dialects)
+    @adapter.implements(f"{operator}.backward", **dialects)
     def backward(x: Array, dy: Array, kernel: Size, stride: Size | None, padding: Size) -> Array:
         return _gradients(layer(kernel, stride, padding), [_tensor(x)], dy)[0]
 
@@ -137,6 +137,12 @@ def _known_limits(adapter: Adapter) -> None:
         for operator in (f"{maximum}.backward", f"{average}.backward"):
             adapter.known_limit(
                 operator,
+                "WINDOW-6",
+                reason="A kernel larger than the input has an output without elements, and so a gradient.",
+                link=_POOL,
+            )
+            adapter.known_limit(
+                operator,
                 "CONTRACT-6",
                 reason="The gradient takes a dy of another dtype instead of refusing it.",
                 link=_OPS,
@@ -147,7 +153,7 @@ def _known_limits(adapter: Adapter) -> None:
                 reason="The gradient of an empty batch raises: the scatter behind as_strided refuses it.",
                 link=_OPS,
             )
-        for operator in (maximum, f"{maximum}.backward", average, f"{average}.backward"):
+        for operator in (maximum, f"{maximum}.backward", average):
             adapter.known_limit(
                 operator,
                 "CONTRACT-3",
@@ -160,9 +166,15 @@ def _known_limits(adapter: Adapter) -> None:
                 "AVGPOOL-4",
                 reason="Averages multiply by a rounded reciprocal, in float16 as well.",
                 link=_OPS,
+                dtypes=("float16",),
             )
-    for operator in ("conv1d.backward", "conv2d.backward"):
-        for law in ("sweep", "small_input"):
+    # Which laws come across it depends on the cases that are drawn.
+    for operator, laws in (
+        ("conv1d.backward", ("sweep", "small_input", "views")),
+        ("conv2d.backward", ("sweep",)),
+        ("conv3d.backward", ("sweep",)),
+    ):
+        for law in laws:
             adapter.known_limit(
                 operator,
                 law,

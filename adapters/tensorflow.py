@@ -289,7 +289,7 @@ for _rank in RANKS:
 _known_limits()
 
 
-argmax = Adapter(
+argmax: Adapter = Adapter(
     "tensorflow-argmax",
     input="n d h w c",
     dtypes=("float64", "float32", "float16", "int64", "int32"),

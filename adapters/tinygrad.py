@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tinygrad import Tensor
@@ -40,7 +41,8 @@ def make(device: str = "PYTHON") -> Adapter:
     """
     adapter = Adapter(
         "tinygrad" if device == "PYTHON" else f"tinygrad-{device.lower()}",
-        dtypes=("float64", "float32", "float16"),
+        # The interpreter fails to verify some of its own kernels in float16.
+        dtypes=("float64", "float32") if device == "PYTHON" else ("float64", "float32", "float16"),
         version=importlib.metadata.version("tinygrad"),
         available=lambda: _problem(device),
         install="pip install 'convform[tinygrad]'",
@@ -65,24 +67,29 @@ def _pads(padding: Pads) -> Size:
     return tuple(side for pair in reversed(padding) for side in pair)
 
 
-def _gradients(y: Tensor, inputs: Sequence[Tensor], dy: Tensor) -> list[Array]:
-    gradients = y.gradient(*inputs, gradient=dy)
+def _on(device: str) -> AbstractContextManager[Any]:
+    """Make a device the default one, which is the only one that some of its own tensors know."""
+    context: AbstractContextManager[Any] = Context(DEV=device)
+    return context
+
+
+def _gradients(y: Tensor, inputs: Sequence[Tensor], dy: Array) -> list[Array]:
+    gradients = y.gradient(*inputs, gradient=Tensor(dy))
     Tensor.realize(*gradients)
     return [gradient.numpy() for gradient in gradients]
 
 
 def _convolution(adapter: Adapter, device: str, rank: int) -> None:
     @adapter.implements(f"conv{rank}d", padding="low-high")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def forward(
         x: Array, w: Array, stride: Size, padding: Pads, dilation: Size, groups: int, b: Array | None = None
     ) -> Array:
-        bias = None if b is None else Tensor(b)
-        y = Tensor(x).conv2d(Tensor(w), bias, groups, stride, dilation, _pads(padding))
-        return y.numpy()
+        with _on(device):
+            inputs = [Tensor(array) for array in (x, w, b) if array is not None]
+            y: Array = _convolved(inputs, stride, padding, dilation, groups).numpy()
+            return y
 
     @adapter.implements(f"conv{rank}d.backward", padding="low-high")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def backward(
         x: Array,
         w: Array,
@@ -93,37 +100,40 @@ def _convolution(adapter: Adapter, device: str, rank: int) -> None:
         groups: int,
         b: Array | None = None,
     ) -> list[Array]:
-        inputs = [Tensor(array) for array in (x, w, b) if array is not None]
-        bias = inputs[2] if b is not None else None
-        y = inputs[0].conv2d(inputs[1], bias, groups, stride, dilation, _pads(padding))
-        return _gradients(y, inputs, Tensor(dy))
+        with _on(device):
+            inputs = [Tensor(array) for array in (x, w, b) if array is not None]
+            return _gradients(_convolved(inputs, stride, padding, dilation, groups), inputs, dy)
+
+
+def _convolved(inputs: Sequence[Tensor], stride: Size, padding: Pads, dilation: Size, groups: int) -> Tensor:
+    x, *w_and_b = inputs
+    return x.conv2d(*w_and_b, groups=groups, stride=stride, dilation=dilation, padding=_pads(padding))
 
 
 def _max_pooling(adapter: Adapter, device: str, rank: int) -> None:
     @adapter.implements(f"max_pool{rank}d", indices=True, padding="low-high")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def forward(
         x: Array, kernel: Size, stride: Size | None, padding: Pads, dilation: Size, ceil_mode: bool
     ) -> tuple[Array, Array]:
-        y, indices = Tensor(x).max_pool2d(
-            kernel, stride, dilation, _pads(padding), ceil_mode, return_indices=True
-        )
-        Tensor.realize(y, indices)
-        return y.numpy(), indices.numpy()
+        with _on(device):
+            y, indices = Tensor(x).max_pool2d(
+                kernel, stride, dilation, _pads(padding), ceil_mode, return_indices=True
+            )
+            Tensor.realize(y, indices)
+            return y.numpy(), indices.numpy()
 
     @adapter.implements(f"max_pool{rank}d.backward", padding="low-high", ties="split")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def backward(
         x: Array, dy: Array, kernel: Size, stride: Size | None, padding: Pads, dilation: Size, ceil_mode: bool
     ) -> Array:
-        image = Tensor(x)
-        y = image.max_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode)
-        return _gradients(y, [image], Tensor(dy))[0]
+        with _on(device):
+            image = Tensor(x)
+            y = image.max_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode)
+            return _gradients(y, [image], dy)[0]
 
 
 def _average_pooling(adapter: Adapter, device: str, rank: int) -> None:
     @adapter.implements(f"avg_pool{rank}d", padding="low-high")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def forward(
         x: Array,
         kernel: Size,
@@ -133,11 +143,15 @@ def _average_pooling(adapter: Adapter, device: str, rank: int) -> None:
         ceil_mode: bool,
         count_include_pad: bool,
     ) -> Array:
-        y = Tensor(x).avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
-        return y.numpy()
+        with _on(device):
+            y: Array = (
+                Tensor(x)
+                .avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
+                .numpy()
+            )
+            return y
 
     @adapter.implements(f"avg_pool{rank}d.backward", padding="low-high")
-    @Context(DEV=device)  # some of its tensors know no device but the default one
     def backward(
         x: Array,
         dy: Array,
@@ -148,9 +162,10 @@ def _average_pooling(adapter: Adapter, device: str, rank: int) -> None:
         ceil_mode: bool,
         count_include_pad: bool,
     ) -> Array:
-        image = Tensor(x)
-        y = image.avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
-        return _gradients(y, [image], Tensor(dy))[0]
+        with _on(device):
+            image = Tensor(x)
+            y = image.avg_pool2d(kernel, stride, dilation, _pads(padding), ceil_mode, count_include_pad)
+            return _gradients(y, [image], dy)[0]
 
 
 _SOURCE = "https://github.com/tinygrad/tinygrad/blob/v0.14.0/tinygrad"

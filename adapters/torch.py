@@ -372,6 +372,13 @@ def _known_limits(adapter: Adapter, place: Place) -> None:
                 reason="The index of a window without a real element is no element of the plane, and not -1.",
                 link=f"{HOME}issues/114216",
             )
+        if row.forward == "max_pool3d" and place.channels_last:
+            adapter.known_limit(
+                operator,
+                "special_values",
+                reason="With channels last, the index of a window of −∞ is 0.",
+                link=f"{SOURCE}/cpu/MaxPoolKernel.cpp",
+            )
         if row.name != row.forward:
             adapter.known_limit(
                 operator,

@@ -88,7 +88,8 @@ FEATURES: Mapping[str, Feature] = {
 def _data(case: Case) -> np.ndarray:
     data = case.inputs.get("x", case.inputs.get("cols"))
     assert data is not None
-    return data
+    # ml_dtypes warns where NaN is compared.
+    return data.astype(np.float32) if data.dtype.name == "bfloat16" else data
 
 
 def learn(cases: Sequence[Case], right: Sequence[bool]) -> Condition | None:

@@ -171,7 +171,7 @@ def test_only_arrays_that_can_be_missed_may_be_left_out() -> None:
             "conv2d",
             {"strides": "scalar"},
             "hw: conv2d: there is no claim 'strides'; claims are stride, dilation, padding, kernel, "
-            "max_padding, arithmetic, indices, default_stride, dtypes",
+            "max_padding, rounding, arithmetic, indices, default_stride, dtypes",
             "did you mean 'stride'?",
         ),
         (
