@@ -90,6 +90,18 @@ def _sentences(traceback: bool) -> Iterator[None]:
         raise _Problem("error", said, hint, WRONG) from None
 
 
+_PROFILE = click.option(
+    "--profile",
+    type=click.Choice(["quick", "full", "search"]),
+    default="quick",
+    show_default=True,
+    help="How many cases.",
+)
+_SEED = click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="convform")
 def main() -> None:
@@ -104,13 +116,7 @@ def main() -> None:
 @click.option(
     "--operator", "operators", multiple=True, metavar="NAME", help="Judge only this operator (repeatable)."
 )
-@click.option(
-    "--profile",
-    type=click.Choice(["quick", "full", "search"]),
-    default="quick",
-    show_default=True,
-    help="How many cases.",
-)
+@_PROFILE
 @click.option(
     "--level",
     type=click.Choice(["core", "strict"]),
@@ -118,9 +124,7 @@ def main() -> None:
     show_default=True,
     help="Which clauses decide the verdict; both levels are always run and shown.",
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
-)
+@_SEED
 @click.option(
     "--json",
     "json_file",
@@ -323,13 +327,7 @@ def _bar(title: str, steps: int):  # type: ignore[no-untyped-def]
 
 @main.command("matrix")
 @click.argument("targets", metavar="[NAME …]", nargs=-1)
-@click.option(
-    "--profile",
-    type=click.Choice(["quick", "full", "search"]),
-    default="quick",
-    show_default=True,
-    help="How many cases.",
-)
+@_PROFILE
 @click.option(
     "--level",
     type=click.Choice(["core", "strict"]),
@@ -337,9 +335,7 @@ def _bar(title: str, steps: int):  # type: ignore[no-untyped-def]
     show_default=True,
     help="Which clauses decide the exit code; the matrix shows both.",
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
-)
+@_SEED
 @click.option(
     "--jobs",
     type=click.IntRange(1),

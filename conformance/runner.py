@@ -500,34 +500,21 @@ def check(
         how = {"profile": PROFILES[profile], "seed": used, "isolated": own_process, "limits": limits}
         setting = parallel.setting_of(adapter, origin, **how)
         reports, remarks, printed = parallel.in_parallel(adapter, names, setting, jobs, progress)
-        return Report(
-            adapter.name,
-            adapter.version,
-            used,
-            profile,
-            level,
-            time.perf_counter() - started,
-            tuple(reports),
-            remarks,
-            printed,
-            switches,
-        )
-    with (
-        in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter) as judged,
-        watching(used) as conduct,
-    ):
-        reports = judge(judged, names, PROFILES[profile], used, origin, progress)
-    seconds = time.perf_counter() - started
+    else:
+        own = in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter)
+        with own as judged, watching(used) as conduct:
+            reports = judge(judged, names, PROFILES[profile], used, origin, progress)
+        remarks, printed = conduct.remarks, conduct.printed
     return Report(
         adapter.name,
         adapter.version,
         used,
         profile,
         level,
-        seconds,
+        time.perf_counter() - started,
         tuple(reports),
-        conduct.remarks,
-        conduct.printed,
+        remarks,
+        printed,
         switches,
     )
 

@@ -358,19 +358,30 @@ def _along_axis(
 ) -> None:
     """Combine the elements along one axis that each window reads into `target`, whatever it holds."""
     leading = (slice(None),) * axis
-    whole = [landing for landing in landings if landing.covers(target.shape[axis])]
-    rest = [landing for landing in landings if not landing.covers(target.shape[axis])]
-    # The first two taps that all windows have make the target without a pass that fills it.
-    if len(whole) >= 2:
-        one, two = (source[(*leading, landing.elements)] for landing in whole[:2])
-        combine(one, two, out=target, dtype=target.dtype)
-    elif whole:
-        target[...] = source[(*leading, whole[0].elements)]
+    whole, part = _by_cover(landings, target.shape[axis])
+    _combine_all(combine, [source[(*leading, landing.elements)] for landing in whole], target, identity)
+    for landing in part:
+        reached = target[(*leading, landing.windows)]
+        combine(reached, source[(*leading, landing.elements)], out=reached, dtype=target.dtype)
+
+
+def _by_cover(landings: Sequence[Landing], windows: int) -> tuple[list[Landing], list[Landing]]:
+    """Landings of the taps that all windows have, and of the others."""
+    whole = [landing for landing in landings if landing.covers(windows)]
+    return whole, [landing for landing in landings if not landing.covers(windows)]
+
+
+def _combine_all(combine: np.ufunc, taps: Sequence[Array], target: Array, identity: float) -> None:
+    """Combine taps of the shape of `target` into it, whatever it holds."""
+    # The first two make the target without a pass that fills it.
+    if len(taps) >= 2:
+        combine(taps[0], taps[1], out=target, dtype=target.dtype)
+    elif taps:
+        target[...] = taps[0]
     else:
         target.fill(identity)
-    for landing in whole[2:] + rest:
-        part = target[(*leading, landing.windows)]
-        combine(part, source[(*leading, landing.elements)], out=part, dtype=target.dtype)
+    for tap in taps[2:]:
+        combine(target, tap, out=target, dtype=target.dtype)
 
 
 def _along_rows(
@@ -387,18 +398,10 @@ def _along_rows(
         _along_axis(combine, source, target, target.ndim - 1, landings, identity)
         return
     elements, windows = source.reshape(-1), target.reshape(-1)
-    whole = [landing for landing in landings if landing.covers(target.shape[-1])]
-    part = [landing for landing in landings if not landing.covers(target.shape[-1])]
+    whole, part = _by_cover(landings, target.shape[-1])
     starts = [landing.elements.start for landing in whole]
     taps = [elements[start::stride][: windows.size] for start in starts]
-    if len(taps) >= 2:
-        combine(taps[0], taps[1], out=windows, dtype=target.dtype)
-    elif taps:
-        windows[...] = taps[0]
-    else:
-        windows.fill(identity)
-    for tap in taps[2:]:
-        combine(windows, tap, out=windows, dtype=target.dtype)
+    _combine_all(combine, taps, windows, identity)
     for landing in part:
         begin, end = landing.windows.start, landing.windows.stop
         if begin == end:
