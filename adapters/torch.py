@@ -420,6 +420,15 @@ def _known_limits_of_halves(adapter: Adapter, operator: str, place: Place) -> No
                 dtypes=("bfloat16",),
                 always=False,
             )
+    if operator.startswith("conv") and operator.endswith(".backward"):
+        adapter.known_limit(
+            operator,
+            "CONV-5",
+            reason="On processors for which oneDNN has no float16, gradients are added up in half.",
+            link=f"{SOURCE}/NaiveDilatedConvolution.cpp",
+            dtypes=("float16",),
+            always=False,
+        )
     if operator == "conv1d.backward":
         for clause in ("CONVGRAD-2", "WINDOW-7", "CONTRACT-3", "CONTRACT-4"):
             adapter.known_limit(

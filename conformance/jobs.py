@@ -277,7 +277,8 @@ def _run_law(setting: Setting, operator: str, law_name: str, has_died: bool) -> 
     law = next(law for law in laws_of(subject.operator) if law.name == law_name)
 
     def work() -> list[LawResult]:
-        return [run_law(subject, law, setting.profile, setting.seed, setting.origin, has_died=has_died)]
+        how = {"shrink_known": False, "has_died": has_died}
+        return [run_law(subject, law, setting.profile, setting.seed, setting.origin, **how)]
 
     return _watched(setting.seed, work)
 

@@ -64,6 +64,7 @@ class _Trial:
     subject: Subject
     law: Law
     shrink: bool = True
+    shrink_known: bool = True
     cases: int = 0
     best: Violation | None = None
     first_at: float | None = None
@@ -97,21 +98,23 @@ class _Trial:
 
     def looks_beyond(self, violation: Violation) -> bool:
         """Whether a search goes on: a wrong answer that is known must not hide the end of a process."""
-        dtype = violation.case.dtype.name
-        return (
-            self.searches
-            and violation.outcome is None
-            and any(
-                limit.law_or_clause in (self.law.name, *self.law.clauses) and limit.speaks_of(dtype)
-                for limit in self.subject.implementation.known_limits
-            )
+        return self.searches and violation.outcome is None and self.is_known(violation)
+
+    def is_known(self, violation: Violation) -> bool:
+        """Whether the adapter lists the violation among its known limits."""
+        names = (self.law.name, *self.law.clauses, violation.outcome)
+        return any(
+            limit.law_or_clause in names and limit.speaks_of(violation.case.dtype.name)
+            for limit in self.subject.implementation.known_limits
         )
 
     @property
     def exhausted(self) -> bool:
-        """Whether shrinking has taken its time."""
+        """Whether shrinking has taken its time, or is not worth any."""
         if self.first_at is None or (self.best is not None and self.looks_beyond(self.best)):
             return False
+        if self.best is not None and not self.shrink_known and self.is_known(self.best):
+            return True
         seconds = time.perf_counter() - self.first_at
         if self.best is not None and self.best.outcome is not None:
             most = 1 if self.has_died else DEATHS[self.best.outcome]
@@ -135,6 +138,7 @@ def run_law(
     origin: str | None = None,
     *,
     shrink: bool = True,
+    shrink_known: bool = True,
     has_died: bool = False,
 ) -> LawResult:
     """Run one law on one subject.
@@ -153,6 +157,8 @@ def run_law(
         What `convform.adapters.load` finds the adapter by, for the reproducer.
     shrink
         Whether to look for the smallest counterexample; the first one will do where only the fact counts.
+    shrink_known
+        Whether to do so for a known limit of the adapter as well.
     has_died
         Whether the process of the subject has ended in another law already, so that one more small case of
         that is not worth the time.
@@ -162,14 +168,23 @@ def run_law(
     LawResult
         Status ``"holds"``, ``"violated"``, ``"not-claimed"`` or ``"error"``.
     """
-    found = result = _run_law(subject, law, profile, seed, origin, shrink, has_died)
+
+    def run(subject: Subject) -> LawResult:
+        return _run_law(
+            _Trial(subject, law, shrink, shrink_known, has_died=has_died, searches=profile.wide),
+            profile,
+            seed,
+            origin,
+        )
+
+    found = result = run(subject)
     cases, seconds = result.cases, result.seconds
     # What one dtype is known to break must not hide what others break.
     while rest := _dtypes_without_limit(subject, result):
         implementation = subject.implementation
         claims = replace(implementation.claims, dtypes=rest)
         subject = Subject(replace(implementation, claims=claims), subject.answers)
-        result = _run_law(subject, law, profile, seed, origin, shrink, has_died)
+        result = run(subject)
         cases, seconds = cases + result.cases, seconds + result.seconds
         found = result if result.status in ("violated", "error") else found
     return replace(found, cases=cases, seconds=seconds)
@@ -192,21 +207,13 @@ def _dtypes_without_limit(subject: Subject, result: LawResult) -> tuple[str, ...
     return tuple(name for name in claimed if name not in excused) if excused else ()
 
 
-def _run_law(
-    subject: Subject,
-    law: Law,
-    profile: Profile,
-    seed: int,
-    origin: str | None,
-    shrink: bool,
-    has_died: bool,
-) -> LawResult:
+def _run_law(trial: _Trial, profile: Profile, seed: int, origin: str | None) -> LawResult:
     """Run one law on all that is claimed."""
+    subject, law = trial.subject, trial.law
     reason = law.not_claimed(subject)
     if reason is not None:
         return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
     own_seed = zlib.crc32(f"{seed} {subject.operator.name} {law.name}".encode())
-    trial = _Trial(subject, law, shrink, has_died=has_died, searches=profile.wide)
     started = time.perf_counter()
     try:
         claimed = _search(trial, profile, own_seed)
@@ -327,11 +334,13 @@ def judge(
     seed: int,
     origin: str | None = None,
     progress: Progress | None = None,
+    *,
+    shrink_known: bool = True,
 ) -> list[OperatorReport]:
     """Take implementations through the smoke law, then the core laws, then the strict ones.
 
     All operators are asked the core questions before any is asked a strict one, so that what a homework is
-    about is known first.
+    about is known first. A known limit is made small where `shrink_known` says so.
     """
     subjects: dict[str, Subject | None] = {}
     results: dict[str, list[LawResult]] = {}
@@ -350,7 +359,10 @@ def judge(
                 if progress:
                     progress(name, law.name)
                 died = any(result.outcome for result in results[name])
-                results[name].append(run_law(subject, law, profile, seed, origin, has_died=died))
+                result = run_law(
+                    subject, law, profile, seed, origin, shrink_known=shrink_known, has_died=died
+                )
+                results[name].append(result)
     reports = []
     for name, found in results.items():
         subject = subjects[name]
@@ -503,7 +515,7 @@ def check(
     else:
         own = in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter)
         with own as judged, watching(used) as conduct:
-            reports = judge(judged, names, PROFILES[profile], used, origin, progress)
+            reports = judge(judged, names, PROFILES[profile], used, origin, progress, shrink_known=False)
         remarks, printed = conduct.remarks, conduct.printed
     return Report(
         adapter.name,
