@@ -184,6 +184,7 @@ def _known_limits(adapter: Adapter) -> None:
                 clause,
                 reason=reason,
                 link=f"{_SOURCE}/functions/pooling/average_pooling_nd.py",
+                always=False,  # a case may count the padding
             )
         for operator in (f"max_pool{rank}d", f"max_pool{rank}d.backward"):
             adapter.known_limit(
@@ -194,7 +195,11 @@ def _known_limits(adapter: Adapter) -> None:
             )
     for operators, law, file in (
         (("col2im1d", "col2im", "col2im3d"), "large_and_small", "utils/conv_nd.py"),
-        (("conv1d", "conv1d.backward"), "CONV-5", "functions/connection/convolution_nd.py"),
+        (
+            ("conv1d", "conv2d", "conv3d", "conv1d.backward"),
+            "CONV-5",
+            "functions/connection/convolution_nd.py",
+        ),
         (("conv2d.backward", "conv3d.backward"), "CONV-5", "functions/connection/deconvolution_nd.py"),
         (("avg_pool1d", "avg_pool3d"), "AVGPOOL-4", "functions/pooling/average_pooling_nd.py"),
         (
@@ -210,6 +215,7 @@ def _known_limits(adapter: Adapter) -> None:
                 reason="Partial results are rounded to float16: before the bias, and with every overlap.",
                 link=f"{_SOURCE}/{file}",
                 dtypes=("float16",),
+                always=False,  # the numbers drawn decide
             )
 
 

@@ -113,14 +113,17 @@ def _pooling(rank: int) -> None:
         (dx,) = jax.jit(lambda x, dy: jax.vjp(pool, x)[1](dy))(x, dy)
         return {"dx": np.array(dx)}
 
-    @adapter.implements(f"avg_pool{rank}d", default_stride=False)
-    def average(x: Array, kernel: Size, stride: Size) -> Answer:
-        return {"y": np.array(keras.ops.average_pool(x, kernel, stride, "valid"))}
+    # Padding never counts, and no parameter says so.
+    averages: dict[str, Any] = {"padding": "string", "default_stride": False, "avgcount": "real"}
 
-    @adapter.implements(f"avg_pool{rank}d.backward", default_stride=False)
-    def average_backward(x: Array, dy: Array, kernel: Size, stride: Size) -> Answer:
+    @adapter.implements(f"avg_pool{rank}d", **averages)
+    def average(x: Array, kernel: Size, stride: Size, padding: str) -> Answer:
+        return {"y": np.array(keras.ops.average_pool(x, kernel, stride, padding))}
+
+    @adapter.implements(f"avg_pool{rank}d.backward", **averages)
+    def average_backward(x: Array, dy: Array, kernel: Size, stride: Size, padding: str) -> Answer:
         def pool(x: jax.Array) -> jax.Array:
-            return keras.ops.average_pool(x, kernel, stride, "valid")
+            return keras.ops.average_pool(x, kernel, stride, padding)
 
         (dx,) = jax.jit(lambda x, dy: jax.vjp(pool, x)[1](dy))(x, dy)
         return {"dx": np.array(dx)}

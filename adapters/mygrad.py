@@ -83,12 +83,19 @@ def _limit(family: str, law_or_clause: str, source: str, reason: str) -> None:
         adapter.known_limit(operator, law_or_clause, reason=reason, link=_SOURCE + source)
 
 
-for _clause in ("WINDOW-4", "WINDOW-7", "CONTRACT-1"):
+# Any law can draw such a dilation: those after WINDOW-7 are about something else.
+for _clause in (
+    "WINDOW-4",
+    "WINDOW-7",
+    "CONV-5",
+    *(f"CONTRACT-{number}" for number in (1, 2, 3, 4, 5, 7)),
+):
     adapter.known_limit(
         "conv1d",
         _clause,
         reason="A kernel is refused whose taps times dilation exceed the padded input, though it fits.",
         link=_SOURCE + "nnet/layers/utils.py",
+        always=_clause == "WINDOW-4",
     )
 for _family, _clause in (("conv.backward", "CONVGRAD-5"), ("max_pool.backward", "MAXGRAD-3")):
     _limit(_family, _clause, "tensor_base.py", "A dy of one window, or of one element, is repeated for all.")

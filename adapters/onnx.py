@@ -87,7 +87,6 @@ _LIMITS: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
 }
 
 _LIMITS_OF_ONE: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
-    "conv2d": ((("CONV-5",), "float16 is multiplied and added up in float16.", _OPS + "op_conv.py"),),
     "max_pool2d": (
         (
             ("WINDOW-3", "WINDOW-7", "WINDOW-8"),
@@ -117,6 +116,15 @@ def _known_limits(adapter: Adapter) -> None:
         for clauses, reason, link in limits:
             for clause in clauses:
                 adapter.known_limit(name, clause, reason=reason, link=link)
+        if OPERATORS[name].family == "conv":
+            adapter.known_limit(
+                name,
+                "CONV-5",
+                reason="float16 is multiplied and added up in float16.",
+                link=_OPS + "op_conv.py",
+                dtypes=("float16",),
+                always=False,  # the numbers drawn decide
+            )
 
 
 adapter = make()

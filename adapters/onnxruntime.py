@@ -52,12 +52,13 @@ def make_same() -> Adapter:
     adapter = _adapter("onnxruntime-same", indices=False)
     onnx_models.register_same(adapter, _run, {"conv": {}, "max_pool": {"dtypes": _MAX_POOL}})
     _known_limits(adapter)
-    for clause in ("WINDOW-1", "WINDOW-7"):
+    for clause in ("WINDOW-1", "WINDOW-2", "WINDOW-7", "WINDOW-8"):
         adapter.known_limit(
             "conv2d",
             clause,
             reason="A stride beyond the kernel gives SAME a negative padding, which cuts off the beginning.",
             link=_SOURCE + "conv_attributes.h",
+            always=False,
         )
     # Any law can meet such a dilation: those after WINDOW-8 are about something else.
     for clause in (
@@ -71,6 +72,7 @@ def make_same() -> Adapter:
             clause,
             reason="SAME is computed for the kernel without its dilation.",
             link=_SOURCE + "pool_attributes.h",
+            always=clause == "WINDOW-4",
         )
     return adapter
 

@@ -3,7 +3,7 @@
 Its choices: channels last; padding in words (``SAME``, ``VALID``) everywhere, in numbers for conv2d and for
 max pooling along one and two axes; pooling without dilation, ceil rounding or a default stride; averages
 over real elements alone; columns from ``tf.image.extract_patches``, whose gradient is the adjoint.
-Indices come from a function of their own, which pads in words only: ``convform check tensorflow:argmax``.
+Indices come from a function of their own, which pads in words only: ``convform check tensorflow-argmax``.
 """
 
 from __future__ import annotations
@@ -143,20 +143,21 @@ def _max_pooling(rank: int) -> None:
 
 def _average_pooling(rank: int) -> None:
     function = getattr(tf.nn, f"avg_pool{rank}d")
-    claims: dict[str, Any] = {"default_stride": False}
+    # Padding never counts, and no parameter says so.
+    claims: dict[str, Any] = {"padding": "string", "default_stride": False, "avgcount": "real"}
     if rank == 3:
         claims["dtypes"] = ("float32",)
 
     @adapter.implements(f"avg_pool{rank}d", **claims)
-    def forward(x: Array, kernel: Size, stride: Size) -> Answer:
-        return {"y": function(tf.constant(x), kernel, stride, "VALID").numpy()}
+    def forward(x: Array, kernel: Size, stride: Size, padding: str) -> Answer:
+        return {"y": function(tf.constant(x), kernel, stride, padding.upper()).numpy()}
 
     @adapter.implements(f"avg_pool{rank}d.backward", **claims)
-    def backward(x: Array, dy: Array, kernel: Size, stride: Size) -> Answer:
+    def backward(x: Array, dy: Array, kernel: Size, stride: Size, padding: str) -> Answer:
         x = tf.constant(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            y = function(x, kernel, stride, "VALID")
+            y = function(x, kernel, stride, padding.upper())
         return {"dx": tape.gradient(y, x, tf.constant(dy)).numpy()}
 
 

@@ -45,6 +45,8 @@ class Case:
         Why the standard refuses this case; None for a valid one.
     example
         The worked example that this case executes, if any.
+    output_size
+        Number of windows along each axis, where a declared dialect counts them otherwise than the standard.
     """
 
     operator: Operator
@@ -54,6 +56,7 @@ class Case:
     arrangement: str = "contiguous"
     refused: str | None = None
     example: Example | None = None
+    output_size: tuple[int, ...] | None = None
 
     @property
     def window(self) -> Window:
@@ -68,7 +71,7 @@ class Case:
     @property
     def sizes(self) -> dict[str, int]:
         """Length of every named axis that the inputs and outputs of the operator have."""
-        return axis_sizes(self.operator, self.inputs, self.parameters)
+        return axis_sizes(self.operator, self.inputs, self.parameters, self.output_size)
 
     def with_inputs(self, **arrays: np.ndarray) -> Case:
         """Return the same case with some arrays replaced."""
@@ -87,8 +90,13 @@ def window_of(operator: Operator, inputs: Arrays, parameters: Mapping[str, objec
     )
 
 
-def axis_sizes(operator: Operator, inputs: Arrays, parameters: Mapping[str, object]) -> dict[str, int]:
-    """Bind every axis name of the operator to its length in this call."""
+def axis_sizes(
+    operator: Operator,
+    inputs: Arrays,
+    parameters: Mapping[str, object],
+    output_size: tuple[int, ...] | None = None,
+) -> dict[str, int]:
+    """Bind every axis name of the operator to its length in this call; windows are counted if not given."""
     sizes: dict[str, int] = {}
     for name, array in inputs.items():
         sizes.update(zip(operator.inputs[name].split(), array.shape, strict=True))
@@ -98,7 +106,7 @@ def axis_sizes(operator: Operator, inputs: Arrays, parameters: Mapping[str, obje
     spatial = operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
     window = window_of(operator, inputs, parameters)
     sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
-    output = window.output_size([sizes[axis] for axis in spatial])
+    output = output_size or window.output_size([sizes[axis] for axis in spatial])
     sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
     return sizes
 

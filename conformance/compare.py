@@ -120,7 +120,8 @@ def cells_that_differ(actual: np.ndarray, expected: np.ndarray, tolerance: np.nd
                 same = same | (np.isnan(actual) & np.isnan(expected))
         return np.asarray(~same)
     error = _error(actual, expected)
-    return np.asarray(~(error <= tolerance))
+    neither = np.isnan(actual.astype(np.float64)) & np.isnan(expected.astype(np.float64))
+    return np.asarray(~((error <= tolerance) | neither))
 
 
 def _error(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def check_no_memory_between_calls(subject: Subject, case: Case) -> None:
     The first answer to a is still the same when all is done.
     """
     assert case.geometry is not None
-    other = build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1))
+    other = subject.fitted(build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1)))
     quiet = case.with_inputs(**{name: np.zeros_like(array) for name, array in case.inputs.items()})
     silence = _copied(answer(subject, quiet).outputs)
     first = answer(subject, case).outputs
@@ -106,7 +106,7 @@ def check_two_forwards(subject: Subject, case: Case) -> None:
     """forward(a), forward(b), backward(a) gives the gradient of a, as forward(a), backward(a) does."""
     assert subject.forward is not None
     assert case.geometry is not None
-    other = build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1))
+    other = subject.fitted(build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1)))
     try:
         call(subject.forward, forward_case(subject.forward, case))
         expected = _copied(answer(subject, case).outputs)

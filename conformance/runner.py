@@ -76,6 +76,7 @@ class _Trial:
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case."""
         self.cases += 1
+        case = self.subject.fitted(case)
         violation: Violation | None = None
         try:
             self.law.check(self.subject, case)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -106,6 +106,21 @@ class Subject:
     def standard(self) -> Evaluate:
         """What the subject is held to: the reference, or the dialect that it declares."""
         return misread(*self.dialects) if self.dialects else reference.evaluate
+
+    def fitted(self, case: Case) -> Case:
+        """Count the windows of a case as the declared dialect of ceil rounding does; dy has as many."""
+        counts = any(name == "ceil" for name, _ in self.implementation.claims.dialects)
+        if not counts or case.refused is not None or not case.parameters.get("ceil_mode", False):
+            return case
+        x = {"x": case.inputs["x"]}
+        with np.errstate(all="ignore"):  # a window of no elements has no average
+            output_size = self.standard(self.operator.forward, x, case.parameters)["y"].shape[2:]
+        dy = case.inputs.get("dy")
+        if dy is not None:
+            for axis, length in enumerate(output_size, start=2):
+                dy = np.take(dy, range(length), axis, mode="wrap")
+            case = case.with_inputs(dy=dy)
+        return replace(case, output_size=output_size)
 
     def owes(self, case: Case) -> list[str]:
         """Names of the outputs that the subject must return for a case.

@@ -748,6 +748,7 @@ call_twist(
     (AVG, AVG_GRADIENT),
     says="without padding in the divisor, whatever count_include_pad says",
     look="With count_include_pad=True, the default, the divisor counts the padded positions of a window too.",
+    dialect=("avgcount", "real"),
 )(changing_parameters(lambda parameters, inputs: {"count_include_pad": False}))
 
 call_twist(

@@ -313,7 +313,8 @@ def functions(steps: Steps) -> Functions:
 
     def max_pool_backward(x: Array, dy: Array, **given: Any) -> Array:
         window = pooled(x, given)
-        checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3")
+        own_size = steps.output_size(window, x.shape[2:])
+        checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3", own_size)
         where = steps.backward(window, x.shape[2:], dy.shape[2:])
         cols, inside, _ = seen(x, where)
         shares = steps.share(cols, inside, steps.select(cols, inside), dy)
@@ -332,8 +333,8 @@ def functions(steps: Steps) -> Functions:
     def avg_pool_backward(x: Array, dy: Array, count_include_pad: bool, **given: Any) -> Array:
         checks.averaged(x)
         window = pooled(x, given)
-        checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2")
         size, dtype = x.shape[2:], checks.accumulator(x.dtype)
+        checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2", steps.output_size(window, size))
         where = steps.backward(window, size, dy.shape[2:])
         counts = np.maximum(steps.divisor(window, size, where, count_include_pad), 1)
         part = steps.divide(dy.astype(dtype), counts.astype(dtype))

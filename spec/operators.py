@@ -64,7 +64,7 @@ DIALECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "maxpad": ("zero", "lowest"),
         "nan": ("ignore",),
         "index": ("nchw", "nhwc", "window"),
-        "avgcount": ("kernel",),
+        "avgcount": ("kernel", "real"),
         "ceil": ("noclip", "clip_if_padded"),
         "oversize": ("empty",),
         "kernel": ("mirrored",),
