@@ -69,7 +69,7 @@ def _pads(padding: Pads) -> Size:
 
 def _on(device: str) -> AbstractContextManager[Any]:
     """Make a device the default one, which is the only one that some of its own tensors know."""
-    context: AbstractContextManager[Any] = Context(DEV=device)
+    context: AbstractContextManager[Any] = Context(DEV=device, PARALLEL=0)  # no processes that compile
     return context
 
 

@@ -92,7 +92,7 @@ def _sentences(traceback: bool) -> Iterator[None]:
 
 _PROFILE = click.option(
     "--profile",
-    type=click.Choice(["quick", "full", "search"]),
+    type=click.Choice(["brief", "quick", "full", "search"]),
     default="quick",
     show_default=True,
     help="How many cases.",

@@ -141,8 +141,10 @@ def in_parallel(
             done[name, "diagnosis"] = future.result()
             found[name] = list(future.result().results)
             keys.append((name, "diagnosis"))
+    thorough = setting.profile.thorough
     reports = [
-        OperatorReport(name, tuple(known_limits_applied(adapter, name, found[name]))) for name in names
+        OperatorReport(name, tuple(known_limits_applied(adapter, name, found[name], thorough=thorough)))
+        for name in names
     ]
     return reports, _remarks(done[key] for key in keys), _printed(done[key] for key in keys)
 

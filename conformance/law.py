@@ -22,7 +22,8 @@ class Profile:
     Attributes
     ----------
     name
-        ``"quick"``, ``"full"``, or ``"search"`` for what is rare.
+        ``"quick"``, ``"full"``, ``"search"`` for what is rare, or ``"brief"`` for a subject that takes a
+        tenth of a second and more for every new shape.
     drawn
         Geometries drawn for a law about values.
     contents
@@ -33,6 +34,8 @@ class Profile:
         Geometries drawn for a law that calls the subject many times, or the slow definition.
     wide
         Whether geometries for laws about values may be larger than a person would follow on paper.
+    thorough
+        Whether it sees enough to say that something does not happen: that a known limit shows no longer.
     """
 
     name: str
@@ -41,12 +44,14 @@ class Profile:
     sweep: int | None
     costly: int
     wide: bool = False
+    thorough: bool = True
 
 
+BRIEF = Profile("brief", drawn=5, contents=1, sweep=20, costly=2, thorough=False)
 QUICK = Profile("quick", drawn=20, contents=2, sweep=120, costly=5)
 FULL = Profile("full", drawn=60, contents=2, sweep=None, costly=15)
 SEARCH = Profile("search", drawn=1500, contents=1, sweep=None, costly=15, wide=True)
-PROFILES = {profile.name: profile for profile in (QUICK, FULL, SEARCH)}
+PROFILES = {profile.name: profile for profile in (BRIEF, QUICK, FULL, SEARCH)}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME_OR_FILE",
         help="adapter to judge: an installed name, file.py, or file.py:name (repeatable)",
     )
-    profiles = ["quick", "full", "search"]
+    profiles = ["brief", "quick", "full", "search"]  # law.py is not imported before it is asked for
     group.addoption("--convform-profile", default="quick", choices=profiles, help="how many cases")
     group.addoption(
         "--convform-level",

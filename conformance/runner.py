@@ -371,7 +371,8 @@ def judge(
             if progress and any(result.status == "violated" for result in found):
                 progress(name, "diagnosis")
             found = diagnosed(subject, found, seed)
-        reports.append(OperatorReport(name, tuple(known_limits_applied(adapter, name, found))))
+        applied = known_limits_applied(adapter, name, found, thorough=profile.thorough)
+        reports.append(OperatorReport(name, tuple(applied)))
     return reports
 
 
@@ -393,12 +394,14 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
     return explained
 
 
-def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawResult]) -> list[LawResult]:
+def known_limits_applied(
+    adapter: Adapter, operator: str, results: Sequence[LawResult], *, thorough: bool = True
+) -> list[LawResult]:
     """Mark violations that the adapter lists; a listed limit that no longer shows becomes a violation.
 
     A limit covers every law that it names or whose clauses it names. It still shows while any of them is
     violated; laws that cite the clause in passing may hold all the time, so that it no longer shows is told
-    by the laws that it names, or whose first clause it names.
+    by the laws that it names, or whose first clause it names; and only where the profile is `thorough`.
     """
     marked = list(results)
     # Where a process has ended, a limit that says so has the last word.
@@ -414,7 +417,7 @@ def known_limits_applied(adapter: Adapter, operator: str, results: Sequence[LawR
         shows = [i for i in covered if results[i].status == "violated" and _is_of(limit, results[i])]
         for i in shows:
             marked[i] = results[i].known(limit)
-        for i in covered if limit.always and not shows else ():
+        for i in covered if limit.always and thorough and not shows else ():
             named = limit.law_or_clause in (results[i].law, results[i].clauses[0])
             if results[i].status == "holds" and named and results[i].law != SMOKE:
                 marked[i] = results[i].outgrown(limit)
@@ -449,7 +452,7 @@ def check(
     operators
         Names of the operators to judge; None means all that it implements.
     profile
-        ``"quick"``, ``"full"`` or ``"search"``.
+        ``"brief"``, ``"quick"``, ``"full"`` or ``"search"``.
     seed
         Seed of every random choice; None means 0, so that two runs agree unless asked not to.
     level
