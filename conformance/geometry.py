@@ -149,6 +149,8 @@ class Reach:
     s: int = 4
     p: int = 3
     d: int = 3
+    blocks: bool = False
+    """Whether there are as many channels as vector registers hold, too: libraries have code for these."""
 
 
 SWEEP = Reach()
@@ -160,8 +162,8 @@ RANDOM = Reach(n=9, k=5, s=4, p=4, d=3)
 RANDOM_3D = Reach(n=5, k=3, s=3, p=2, d=2)
 """The same for rank 3, where sizes multiply three times."""
 
-WIDE = Reach(n=19, k=5, s=4, p=4, d=3)
-WIDE_3D = Reach(n=9, k=3, s=3, p=2, d=3)
+WIDE = Reach(n=19, k=5, s=4, p=4, d=3, blocks=True)
+WIDE_3D = Reach(n=9, k=3, s=3, p=2, d=3, blocks=True)
 """The same for a long search, beyond one vector register."""
 
 
@@ -233,11 +235,11 @@ class Space:
             )
         )
 
-    def channel_table(self, rule: Callable[[Channels], bool]) -> tuple[Channels, ...]:
+    def channel_table(self, rule: Callable[[Channels], bool], blocks: bool = False) -> tuple[Channels, ...]:
         """All claimed sizes of the other axes that obey `rule`, simple ones first."""
         return tuple(
             ch
-            for ch in _ALL_CHANNELS
+            for ch in (_ALL_CHANNELS + _BLOCKS if blocks else _ALL_CHANNELS)
             if rule(ch)
             and (ch.n == 1 or "n" not in self.absent)
             and (ch.c == 1 or "c" not in self.absent)
@@ -305,6 +307,8 @@ _ALL_CHANNELS = tuple(
         key=lambda ch: (ch.groups, ch.n + ch.c + ch.o, ch.n, ch.c),
     )
 )
+
+_BLOCKS = tuple(Channels(1, c, o) for c in (8, 16, 32) for o in (1, 16))
 
 
 @functools.lru_cache(maxsize=256)
@@ -392,7 +396,7 @@ class Tables:
     def __init__(self, space: Space, focus: Focus, reach: Reach) -> None:
         self.space = space
         self.focus = focus
-        self.channels = space.channel_table(focus.channels)
+        self.channels = space.channel_table(focus.channels, reach.blocks)
         self.flags = _flags(space, focus)
         tables = [space.axis_table(focus.axis, reach, focus.empty_windows)] * space.rank
         self._leading = (
