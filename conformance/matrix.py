@@ -379,6 +379,17 @@ def _note(store: Store, name: str, state: str, problem: AdapterError) -> None:
     store.change(note)
 
 
+def _half_arithmetic() -> list[str]:
+    """What the processor can do with half types: libraries choose other code, with other defects, by that."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return []
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    known = [flag for flag in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16") if flag in flags]
+    return [f"({', '.join(known)})"] if known else []
+
+
 def _note_described(data: Data, name: str, described: Description, key: Data, fresh: bool) -> None:
     """Begin or continue a backend: results with another key are dropped."""
     old = data["backends"].get(name, {}).get("operators", {})
@@ -394,7 +405,7 @@ def _note_described(data: Data, name: str, described: Description, key: Data, fr
         "environment": {
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "system": f"{platform.system()} {platform.machine()}",
+            "system": " ".join((platform.system(), platform.machine(), *_half_arithmetic())),
         },
         "switches": list(described.switches),
         "operators": kept,
