@@ -252,9 +252,9 @@ def _known_limits() -> None:
             link=f"{_SOURCE}/core/kernels/eigen_volume_patch.h",
             always=law == "WINDOW-2",
         )
-    for law in ("WINDOW-2", *sometimes, "rounding"):
+    for name, law in itertools.product(("conv2d", "conv3d"), ("WINDOW-2", *sometimes, "rounding")):
         known(
-            "conv3d",
+            name,
             law,
             reason="A single output column with a stride above one along it is wrong in float32 (oneDNN).",
             link="https://github.com/pytorch/pytorch/issues/169688",
