@@ -9,6 +9,7 @@ is split, as in every maximum of tinygrad.
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,15 @@ def make(device: str = "PYTHON") -> Adapter:
         _max_pooling(adapter, device, rank)
         _average_pooling(adapter, device, rank)
     _known_limits(adapter)
+    if device == "PYTHON":
+        for rank, suffix in itertools.product(RANKS, ("", ".backward")):
+            adapter.known_limit(
+                f"conv{rank}d{suffix}",
+                "timed out",
+                reason="The interpreter takes a minute for the one worked example that is large.",
+                link=f"{_SOURCE}/runtime/ops_python.py",
+                always=False,
+            )
     return adapter
 
 
