@@ -278,6 +278,14 @@ def _known_limits() -> None:
             dtypes=("float16",),
             always=False,
         )
+    for clause in ("WINDOW-7", "WINDOW-8"):
+        known(
+            "avg_pool2d.backward",
+            clause,
+            reason="Of a kernel taller than the image, a window in the padding shares dy out over all rows.",
+            link=f"{_SOURCE}/core/kernels/avgpooling_op.cc",
+            always=False,
+        )
     for name in ("avg_pool2d.backward", "avg_pool3d.backward"):
         known(
             name,
