@@ -278,11 +278,11 @@ def _known_limits() -> None:
             dtypes=("float16",),
             always=False,
         )
-    for clause in ("WINDOW-7", "WINDOW-8"):
+    for clause in ("WINDOW-7", "WINDOW-8", "AVGGRAD-1", "rounding"):
         known(
             "avg_pool2d.backward",
             clause,
-            reason="Of a kernel taller than the image, a window in the padding shares dy out over all rows.",
+            reason="With a kernel larger than the image, dy is shared out over elements without a tap, too.",
             link=f"{_SOURCE}/core/kernels/avgpooling_op.cc",
             always=False,
         )
