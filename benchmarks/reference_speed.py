@@ -29,8 +29,8 @@ LAYERS = (
     ((4, 32, 64, 64), 32),
     ((8, 128, 28, 28), 128),
 )
-# Kernel and padding of the pooling windows, all of stride 2.
-POOLS = ((2, 0), (3, 1))
+# Kernel, stride and padding of the pooling windows: two defaults, and what networks have besides.
+POOLS = ((2, 2, 0), (3, 3, 0), (3, 2, 1), (3, 1, 1))
 # Stretches of repetitions in which each side is measured.
 STRETCHES = 3
 
@@ -69,17 +69,17 @@ def contests(shape: tuple[int, ...], outputs: int) -> Iterator[Contest]:
         lambda: reference.col2im(cols, shape, 3, padding=1),
         lambda: functional.fold(tcols, shape[2:], 3, padding=1),
     )
-    for k, p in POOLS:
+    for k, s, p in POOLS:
         yield Contest(
-            f"max k{k} s2 p{p}",
-            lambda k=k, p=p: reference.max_pool_values(x, k, stride=2, padding=p),  # type: ignore[misc]
-            lambda k=k, p=p: functional.max_pool2d(tx, k, 2, p),  # type: ignore[misc]
+            f"max k{k} s{s} p{p}",
+            lambda k=k, s=s, p=p: reference.max_pool_values(x, k, stride=s, padding=p),  # type: ignore[misc]
+            lambda k=k, s=s, p=p: functional.max_pool2d(tx, k, s, p),  # type: ignore[misc]
         )
-    for k, p in POOLS:
+    for k, s, p in POOLS:
         yield Contest(
-            f"avg k{k} s2 p{p}",
-            lambda k=k, p=p: reference.avg_pool(x, k, stride=2, padding=p),  # type: ignore[misc]
-            lambda k=k, p=p: functional.avg_pool2d(tx, k, 2, p),  # type: ignore[misc]
+            f"avg k{k} s{s} p{p}",
+            lambda k=k, s=s, p=p: reference.avg_pool(x, k, stride=s, padding=p),  # type: ignore[misc]
+            lambda k=k, s=s, p=p: functional.avg_pool2d(tx, k, s, p),  # type: ignore[misc]
         )
 
 
