@@ -55,11 +55,14 @@ def make(device: str = "PYTHON") -> Adapter:
         _average_pooling(adapter, device, rank)
     _known_limits(adapter)
     if device == "PYTHON":
-        for rank, suffix in itertools.product(RANKS, ("", ".backward")):
+        convolutions = (
+            f"conv{rank}d{suffix}" for rank, suffix in itertools.product(RANKS, ("", ".backward"))
+        )
+        for operator in (*convolutions, "max_pool3d.backward", "avg_pool3d.backward"):
             adapter.known_limit(
-                f"conv{rank}d{suffix}",
+                operator,
                 "timed out",
-                reason="The interpreter takes a minute for the one worked example that is large.",
+                reason="The interpreter takes a minute for what is large, and for some gradients of volumes.",
                 link=f"{_SOURCE}/runtime/ops_python.py",
                 always=False,
             )
