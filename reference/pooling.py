@@ -286,7 +286,10 @@ def _selected(x: Array, window: Window) -> tuple[Array, Array]:
 
 @functools.lru_cache(maxsize=64)
 def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtype[Any]) -> Array:
-    """Taps that count in each window, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3): a product over the axes."""
+    """Taps that count in each window, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3): a product over the axes.
+
+    Where all windows have as many, that number alone: dividing by it takes one pass instead of one a row.
+    """
     counts = []
     for n, o, k, s, d, (low, high) in zip(
         size,
@@ -301,6 +304,8 @@ def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtyp
         first, end = (-low, n + high) if count_include_pad else (0, n)
         counts.append(((first <= elements) & (elements < end)).sum(1))
     divisor = np.asarray(functools.reduce(np.multiply.outer, counts), dtype)
+    if np.all(divisor == divisor.flat[0]):
+        divisor = np.asarray(divisor.flat[0])
     divisor.flags.writeable = False  # the same array serves the next call
     return divisor
 
@@ -319,15 +324,27 @@ def _along_axes(
     dtype: np.dtype[Any],
     divisor: Array | None = None,
 ) -> Array:
-    """Combine the real elements of every window, one axis after another, and divide by `divisor`, "oh ow".
+    """Combine the real elements of every window, one axis after another, and divide by `divisor`.
 
-    The last axis comes first: it leaves whole rows of fewer elements to the others.
+    Where the rows of `x` can be walked through (see `_along_rows`), the last axis comes first and leaves
+    rows of fewer elements to the others. Else it comes last, and finds rows that can be, as far as that goes:
+    what no window reaches at their end is left out.
     """
     size = x.shape[2:]
     output, landings = _landings(window, size)
     y = np.empty((*x.shape[:2], *output), dtype)
-    # Shapes of what is between the axes: the last of them pooled, then the first, the second, …
-    between = [(*output[:axis], *size[axis:-1], output[-1]) for axis in range(window.rank - 1)]
+    columns, walked = size[-1], output[-1] * window.stride[-1]
+    order = [*range(window.rank)]
+    if walked == columns:
+        order.insert(0, order.pop())
+    elif max(landing.elements.stop for landing in landings[-1]) <= walked < columns:
+        columns = walked
+    # Shapes of what is between one axis and the next.
+    between = []
+    shape = [*size[:-1], columns]
+    for axis in order[:-1]:
+        shape[axis] = output[axis]
+        between.append(tuple(shape))
 
     # Infinities are data here; and what NumPy is told about them holds for one thread.
     @np.errstate(invalid="ignore", over="ignore")
@@ -337,10 +354,13 @@ def _along_axes(
         scratch = [np.empty((step, x.shape[1], *shape), dtype) for shape in between]
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            stages = [x[first:last], *(array[: last - first] for array in scratch), y[first:last]]
-            _along_rows(combine, stages[0], stages[1], landings[-1], identity)
-            for axis, (source, target) in enumerate(itertools.pairwise(stages[1:])):
-                _along_axis(combine, source, target, 2 + axis, landings[axis], identity)
+            rows = x[first:last] if window.rank == 1 else x[first:last, ..., :columns]
+            stages = [rows, *(array[: last - first] for array in scratch), y[first:last]]
+            for axis, (source, target) in zip(order, itertools.pairwise(stages), strict=True):
+                if axis == window.rank - 1:
+                    _along_rows(combine, source, target, landings[axis], identity)
+                else:
+                    _along_axis(combine, source, target, 2 + axis, landings[axis], identity)
             if divisor is not None:
                 np.divide(y[first:last], divisor, out=y[first:last])
 
