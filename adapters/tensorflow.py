@@ -278,10 +278,12 @@ def _known_limits() -> None:
             dtypes=("float16",),
             always=False,
         )
-    for clause in ("WINDOW-7", "WINDOW-8", "AVGGRAD-1", "rounding"):
+    for name, law in itertools.product(
+        ("avg_pool1d.backward", "avg_pool2d.backward"), ("WINDOW-7", "WINDOW-8", "AVGGRAD-1", "rounding")
+    ):
         known(
-            "avg_pool2d.backward",
-            clause,
+            name,
+            law,
             reason="With a kernel larger than the image, dy is shared out over elements without a tap, too.",
             link=f"{_SOURCE}/core/kernels/avgpooling_op.cc",
             always=False,
