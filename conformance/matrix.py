@@ -156,7 +156,7 @@ class Store:
                 if "operators" in backend:
                     units = backend["operators"]
                     backend["operators"] = {name: units[name] for name in OPERATORS if name in units}
-            self.write(self.file.name, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+            self.write(self.file.name, json.dumps(data, ensure_ascii=False) + "\n")
 
     def write(self, name: str, text: str) -> None:
         """Write a file so that it is there as a whole or not at all."""
