@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 BLOCK_BYTES = 1 << 20
 # Copying and adding is limited by memory: more threads than these gain nothing, and starting them and
 # passing the interpreter around takes longer than reading or writing less than this.
-MOST_THREADS = 4
+MOST_THREADS = min(4, os.cpu_count() or 1)
 THREAD_BYTES = 16 << 20
 
 
@@ -46,7 +46,7 @@ def in_threads(work: Callable[[int, int], None], length: int, nbytes: int) -> No
     nbytes
         Size of the arrays that are read and written: small ones are done in one stretch, here.
     """
-    threads = min(MOST_THREADS, os.cpu_count() or 1, length, nbytes // THREAD_BYTES)
+    threads = min(MOST_THREADS, length, nbytes // THREAD_BYTES)
     if threads <= 1:
         work(0, length)
         return

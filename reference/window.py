@@ -23,6 +23,8 @@ def per_axis(name: str, value: PerAxis, rank: int) -> Size:
     ValueError
         If the length of `value` is not `rank`.
     """
+    if type(value) is int:  # not a boolean; and what nearly every call has
+        return (value,) * rank
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name}={value!r}: expected an integer or {rank} integers, one for each axis")
     entries: Sequence[int]

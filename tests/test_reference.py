@@ -320,7 +320,7 @@ def test_threads_give_what_one_stretch_gives(monkeypatch):
     x = small((7, 3, 12, 13))
     expected = [call(x) for call in calls]
     monkeypatch.setattr("convform.reference.blocks.THREAD_BYTES", 1)
-    monkeypatch.setattr("convform.reference.blocks.os.cpu_count", lambda: 3)
+    monkeypatch.setattr("convform.reference.blocks.MOST_THREADS", 3)
     monkeypatch.setattr("convform.reference.pooling.BLOCK_BYTES", 5000)
     for call, value in zip(calls, expected, strict=True):
         np.testing.assert_array_equal(call(x), value)
