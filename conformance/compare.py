@@ -113,15 +113,11 @@ def cells_that_differ(actual: np.ndarray, expected: np.ndarray, tolerance: np.nd
     tolerance
         Allowed difference per element; None for none at all.
     """
-    if tolerance is None:
-        with np.errstate(invalid="ignore"):
-            same = actual == expected
-            if is_float(expected.dtype) and is_float(actual.dtype):
-                same = same | (np.isnan(actual) & np.isnan(expected))
-        return np.asarray(~same)
-    error = _error(actual, expected)
-    neither = np.isnan(actual.astype(np.float64)) & np.isnan(expected.astype(np.float64))
-    return np.asarray(~((error <= tolerance) | neither))
+    with np.errstate(invalid="ignore"):
+        same = actual == expected if tolerance is None else _error(actual, expected) <= tolerance
+    if is_float(expected.dtype) and is_float(actual.dtype):
+        same = same | (np.isnan(actual) & np.isnan(expected))
+    return np.asarray(~same)
 
 
 def _error(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -263,9 +263,10 @@ def _shared_fields(claims: Claims) -> tuple[str, ...]:
 
 
 def _dtypes(implementation: Implementation) -> tuple[str, ...]:
-    """The claimed dtypes that the standard speaks of: an average of integers is unspecified (CONTRACT-5)."""
-    averages = implementation.operator.family.startswith("avg_pool")
-    return tuple(name for name in implementation.claims.dtypes if "float" in name or not averages)
+    """The claimed dtypes that the standard speaks of: a quotient of integers is unspecified (CONTRACT-5)."""
+    claims = implementation.claims
+    divides = implementation.operator.family.startswith("avg_pool") or ("ties", "split") in claims.dialects
+    return tuple(name for name in claims.dtypes if "float" in name or not divides)
 
 
 def _biases(implementation: Implementation) -> tuple[bool, ...]:

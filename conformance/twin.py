@@ -38,8 +38,20 @@ def wrapper(operator: Operator, evaluate: Evaluate) -> Callable[..., Any]:
     return call
 
 
-def adapter_of(name: str, evaluate: Evaluate, operators: Sequence[Operator]) -> Adapter:
-    """Describe an evaluation as an adapter that claims everything, in canonical layouts."""
+def adapter_of(name: str, evaluate: Evaluate, operators: Sequence[Operator], **dialects: Any) -> Adapter:
+    """Describe an evaluation as an adapter that claims everything, in canonical layouts.
+
+    Parameters
+    ----------
+    name
+        Name of the adapter.
+    evaluate
+        What its wrappers answer with.
+    operators
+        What it implements.
+    dialects
+        How it reads the standard, by claim: what it says beside everything else that it claims.
+    """
     adapter = Adapter(name, columns="n c kd kh kw od oh ow")
     for operator in operators:
         claims: dict[str, Any] = {}
@@ -49,6 +61,11 @@ def adapter_of(name: str, evaluate: Evaluate, operators: Sequence[Operator]) -> 
             claims["indices"] = True
         dtypes = ("float64", "float32", "float16")
         claims["dtypes"] = dtypes if operator.family.startswith("avg_pool") else (*dtypes, "int64")
+        for claim, value in dialects.items():
+            if claim == "dtypes":
+                claims[claim] += (value,)
+            else:
+                claims[claim] = f"{claims[claim]} {value}" if claim in claims else value
         adapter.implements(operator.name, **claims)(wrapper(operator, evaluate))
     return adapter
 

@@ -337,7 +337,7 @@ def _along_axes(
     order = [*range(window.rank)]
     if walked == columns:
         order.insert(0, order.pop())
-    elif max(landing.elements.stop for landing in landings[-1]) <= walked < columns:
+    elif window.rank > 1 and max(landing.elements.stop for landing in landings[-1]) <= walked < columns:
         columns = walked
     # Shapes of what is between one axis and the next.
     between = []
@@ -354,8 +354,11 @@ def _along_axes(
         scratch = [np.empty((step, x.shape[1], *shape), dtype) for shape in between]
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            rows = x[first:last] if window.rank == 1 else x[first:last, ..., :columns]
-            stages = [rows, *(array[: last - first] for array in scratch), y[first:last]]
+            stages = [
+                x[first:last, ..., :columns],
+                *(array[: last - first] for array in scratch),
+                y[first:last],
+            ]
             for axis, (source, target) in zip(order, itertools.pairwise(stages), strict=True):
                 if axis == window.rank - 1:
                     _along_rows(combine, source, target, landings[axis], identity)
