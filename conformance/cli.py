@@ -11,9 +11,10 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import rich.progress
@@ -90,6 +91,8 @@ def _sentences(traceback: bool) -> Iterator[None]:
         raise _Problem("error", said, hint, WRONG) from None
 
 
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
 _PROFILE = click.option(
     "--profile",
     type=click.Choice(["brief", "quick", "full", "search"]),
@@ -100,6 +103,15 @@ _PROFILE = click.option(
 _SEED = click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
 )
+
+
+def _deadline(says: str) -> Callable[[_Command], _Command]:
+    return click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help=says)
+
+
+def _limits(deadline: float | None) -> Limits | None:
+    """What a subject in another process may spend, where that is not as usual."""
+    return None if deadline is None else Limits(deadline, start_seconds=max(10.0, 6 * deadline))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -138,12 +150,7 @@ def main() -> None:
 @click.option(
     "--isolate", is_flag=True, help="Judge in a process of its own, which the code may crash or hang."
 )
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="With --isolate: how long a call may take (default 10), and a sixth of what its import may.",
-)
+@_deadline("With --isolate: how long a call may take (default 10), and a sixth of what its import may.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -173,7 +180,7 @@ def check(
 
     os.environ.setdefault("MPLBACKEND", "Agg")  # a homework that plots must not open windows
     before = Conduct()
-    limits = None if deadline is None else Limits(deadline, start_seconds=max(10.0, 6 * deadline))
+    limits = _limits(deadline)
     with _told(traceback), ExitStack() as stack:
         inferred = None
         if isolate or jobs > 1:  # other processes find an inferred adapter in a file only
@@ -344,6 +351,7 @@ def _bar(title: str, steps: int):  # type: ignore[no-untyped-def]
     metavar="N",
     help="Judge N operators of a backend at once.",
 )
+@_deadline("How long a call may take (default 10).")
 @click.option(
     "--out",
     "folder",
@@ -367,6 +375,7 @@ def backend_matrix(
     level: str,
     seed: int,
     jobs: int,
+    deadline: float | None,
     folder: Path,
     fresh: bool,
     reproduces: bool,
@@ -380,7 +389,7 @@ def backend_matrix(
     from convform.conformance import matrix
 
     with _told(traceback):
-        run = matrix.Run(profile, seed, jobs, fresh, reproduces)
+        run = matrix.Run(profile, seed, jobs, fresh, reproduces, _limits(deadline))
         with _shown_bar("matrix") as bar:
             try:
                 data, names = matrix.run_matrix(targets, folder, run, bar)

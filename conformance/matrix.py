@@ -353,12 +353,14 @@ def _longest_first(operators: Iterable[str]) -> list[str]:
 
 def _key(described: Description, run: Run) -> Data:
     """What a result depends on."""
-    return {
+    key = {
         "version": described.version,
         "profile": run.profile,
         "seed": run.seed,
         "convform": importlib.metadata.version("convform"),
     }
+    # Who asks for another deadline than the usual one is not content with what that one has cut off.
+    return key if run.limits is None else {**key, "deadline": run.limits.call_seconds}
 
 
 def _put(place: Data, name: str, value: Data) -> None:

@@ -232,6 +232,32 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert not list((tmp_path / "out").glob(".*")), "nothing half-written is left"
 
 
+def test_a_deadline_ends_a_call_and_another_one_judges_anew(tmp_path):
+    file = tmp_path / "sleepy.py"
+    text = """
+        import time
+        import numpy as np
+        from convform import reference
+        from convform.adapters import Adapter
+        sleepy = Adapter("sleepy", dtypes=("float64",), columns="n c kw ow")
+
+        @sleepy.implements("im2col1d")
+        def im2col(x, kernel):
+            time.sleep(1.5)
+            return reference.im2col(x, kernel)
+    """
+    file.write_text(dedent(text), encoding="utf-8")
+    folder = tmp_path / "out"
+    for deadline in (0.5, 0.6):
+        result = convform(
+            "matrix", file, "--out", folder, "--profile", "brief", "--deadline", deadline, "--no-reproduce"
+        )
+        assert result.exit_code == 1, result.output
+        unit = json.loads((folder / "matrix.json").read_text())["backends"]["sleepy"]["operators"]["im2col1d"]
+        assert unit["core"] == "timed out"
+        assert unit["key"]["deadline"] == deadline
+
+
 # ------------------------------------------------------------------------- what needs no judging
 
 
