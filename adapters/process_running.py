@@ -26,7 +26,7 @@ from convform.adapters.process_errors import (
     SubjectTimedOut,
     printable,
 )
-from convform.adapters.process_shared import ELSEWHERE, SHARED_BYTES, VARIABLE, SharedMemory, create
+from convform.adapters.process_shared import ELSEWHERE, KEPT, SHARED_BYTES, VARIABLE, SharedMemory, create
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Running:
         self.greets = greets
         self.shared = _shared(limits) if greets else None
         self.sharing = False  # until the worker has said that it has opened it
+        self.request_kept = False  # whether the subject holds an array of the request that lies there
         descriptors = [memory.descriptor for memory in self.shared or ()]
         if descriptors:
             environment = {**environment, VARIABLE: " ".join(map(str, descriptors))}
@@ -162,7 +163,7 @@ class Running:
         if pieces and self.poll.poll(0):
             self._before_it_was_asked()
         deadline = time.monotonic() + seconds
-        if self.sharing and self.shared and pieces:
+        if self.sharing and self.shared and pieces and not self.request_kept:
             pieces = self.shared[0].put(pieces)
         sending = _Sending(self.to, pieces)
         receiving = self._receiving()
@@ -191,6 +192,7 @@ class Running:
                     receiving.go_on()
                     if receiving.complete:
                         answer = frames.decode(receiving.body)
+                        self.request_kept = receiving.kept
                         if receiving.elsewhere:
                             self._held = weakref.ref(receiving.body)
                         break
@@ -356,7 +358,7 @@ class _Receiving:
         self.descriptor = descriptor
         self.most = most
         self.shared = shared
-        self.elsewhere = False
+        self.elsewhere = self.kept = False
         self.prefix = b""
         self.body: Array = np.empty(0, np.uint8)
         self.filled = 0
@@ -400,10 +402,12 @@ class _Receiving:
     def _begin(self) -> None:
         """Read the length, and find room for the rest."""
         (length,) = frames.PREFIX.unpack(self.prefix)
-        self.elsewhere = self.shared is not None and bool(length & ELSEWHERE)
+        prefix = self.prefix
+        if self.shared is not None:
+            self.elsewhere, self.kept = bool(length & ELSEWHERE), bool(length & KEPT)
+            prefix = frames.PREFIX.pack(length & ~(ELSEWHERE | KEPT))
         if self.shared is not None and self.elsewhere:
-            prefix = frames.PREFIX.pack(length ^ ELSEWHERE)
             self.body = self.shared.get(frames.length_of(prefix, self.most))
             self.filled = len(self.body)
         else:
-            self.body = np.empty(frames.length_of(self.prefix, self.most), np.uint8)
+            self.body = np.empty(frames.length_of(prefix, self.most), np.uint8)

@@ -3,7 +3,8 @@
 A pipe copies every byte twice, a page at a time, and is slower by that than a copy in memory, several times
 for arrays of a few MiB. The judge makes one `SharedMemory` for requests and one for answers, and a worker
 that has opened both says so in its greeting. A frame that lies there is announced on the pipe by its length
-alone, with the highest bit set. Programs in other languages greet nobody, and their frames come whole.
+alone, with the highest bit set, and is read where it lies: who still holds one of its arrays says so, and is
+sent the next frame through the pipe. Programs in other languages greet nobody, and their frames come whole.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from convform.adapters.layout import Array
 
 ELSEWHERE = 1 << 63
 """This bit of a length says that the frame lies in shared memory."""
+
+KEPT = 1 << 62
+"""This bit of an answer's length says that the subject has kept an array of a request that lies there."""
 
 SHARED_FROM = 1 << 16
 """Frames of this many bytes lie there; below, a pipe is as quick."""

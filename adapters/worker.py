@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,7 +27,7 @@ from convform.adapters.errors import AdapterError, ReturnedWrong
 from convform.adapters.find import load
 from convform.adapters.layout import Array
 from convform.adapters.process import AFTER, EARLIER, REMEMBERED, UNUSUAL_DTYPES, WATCHED_BYTES
-from convform.adapters.process_shared import ELSEWHERE, SharedMemory, inherit
+from convform.adapters.process_shared import ELSEWHERE, KEPT, SharedMemory, inherit
 
 Answer = tuple[dict[str, str], dict[str, Array]]
 
@@ -202,6 +203,8 @@ class Pipes:
         os.close(nothing)
         os.dup2(2, 1)
         self.shared: tuple[SharedMemory, SharedMemory] | None = inherit()
+        # The last request that lies in shared memory, while anybody holds one of its arrays.
+        self._request: weakref.ref[Array] | None = None
 
     def read(self) -> Answer | None:
         """Read one frame; None where the judge has nothing more to ask."""
@@ -210,15 +213,23 @@ class Pipes:
             return None
         (length,) = frames.PREFIX.unpack(prefix.tobytes())
         if self.shared is not None and length & ELSEWHERE:
-            # The subject may keep what it is given; the memory has the next request in it.
-            return frames.decode(self.shared[0].get(length ^ ELSEWHERE).copy())
+            body = self.shared[0].get(length ^ ELSEWHERE)
+            self._request = weakref.ref(body)
+            return frames.decode(body)
         body = np.empty(length, np.uint8)
         return frames.decode(body) if _fill(self.requests, body) else None
 
-    def write(self, answer: Answer, *, may_share: bool = False) -> None:
-        """Write one frame, into shared memory only if nobody reads the last one any more."""
-        pieces = frames.encode(*answer)
-        for piece in self.shared[1].put(pieces) if self.shared and may_share else pieces:
+    def write(self, frame: list[memoryview], *, may_share: bool = False) -> None:
+        """Write one frame, into shared memory only if nobody reads the last one any more.
+
+        The list is emptied: with its arrays goes what they may be views of, the request.
+        """
+        pieces = self.shared[1].put(frame) if self.shared and may_share else list(frame)
+        frame.clear()
+        if self._request is not None and self._request() is not None:
+            (length,) = frames.PREFIX.unpack(pieces[0][:8])
+            pieces = [memoryview(frames.PREFIX.pack(length | KEPT)), pieces[0][8:], *pieces[1:]]
+        for piece in pieces:
             while piece:
                 piece = piece[os.write(self.answers, piece) :]
 
@@ -250,15 +261,18 @@ def serve(target: str, pipes: Pipes, watch: Watch | None = None) -> None:
     try:
         worker = Worker(load(target), watch)
     except AdapterError as error:
-        pipes.write(({"request": "0", "wrong": error.message, "hint": error.hint or ""}, {}))
+        pipes.write(frames.encode({"request": "0", "wrong": error.message, "hint": error.hint or ""}, {}))
         return
     # As in the judge's own process: who draws random numbers draws the same ones each time.
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     greeting = {"request": "0"} | ({"shared": "frames"} if pipes.shared else {})
-    pipes.write((greeting, {}))
+    pipes.write(frames.encode(greeting, {}))
     while (asked := pipes.read()) is not None:
-        pipes.write(worker.answer(*asked), may_share=asked[0].get("answer") != "pipe")
+        may_share = asked[0].get("answer") != "pipe"
+        answer = frames.encode(*worker.answer(*asked))
+        del asked  # nobody but the subject holds its arrays when that is asked
+        pipes.write(answer, may_share=may_share)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ that is measured is the way there and back. Nothing here passes or fails.
 
 The last columns are what is left of the quickest call after that of the smallest array, in copies of the
 array in memory, of which there are two: there, and back. Python's worker shares memory with the judge, for
-frames from 64 KiB on, and three copies are made in all: into it, out of it into the subject's own, and into
-it again. So 1.5 is what there is to hope for, and 0.8 to 1.2 was measured at 64 MiB. From 1 to 8 MiB it was 3
-to 5 (on two busy cores; an idle machine has not been tried): probably a copy by another core has to fetch
-what this one has written, where a copy measured alone finds it in its own cache. Less than 2 was not reached
-there, nor through a pipe (5 to 20), as programs in other languages have it: that copies twice, a page at a
-time.
+frames from 64 KiB on, and two copies are made in all: into it, and from the answer into it again. So 1 is
+what there is to hope for, and 0.9 to 1.1 was measured at 64 MiB. From 1 to 8 MiB it was 2 to 3: an array that
+is copied here lies in this core's own cache, as does its copy, where what goes there and back is fetched from
+the other core's each time. Through a pipe (6 to 15), as programs in other languages have it, everything is
+copied twice more, a page at a time.
 """
 
 from __future__ import annotations
@@ -38,17 +37,25 @@ echo.implements("max_pool2d", dtypes=("float64",))(lambda x, kernel, stride: x)
 SIZES = (16, 1 << 10, 1 << 13, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 23)
 """Elements of the array that goes there and comes back."""
 
+STRETCH = 5
+"""Calls in a row."""
+
 
 def quickest(functions: Sequence[Callable[[], object]], rounds: int) -> list[tuple[float, float]]:
-    """Minimum and median of the milliseconds that each call takes; in turns, for the load varies."""
+    """Minimum and median of the milliseconds that each call takes.
+
+    They take turns, for the load varies, and each turn is of several calls, of which the first is not
+    counted: it finds in the cache what somebody else has left there.
+    """
     times: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds + 2):
+    for _ in range(rounds):
         for function, taken in zip(functions, times, strict=True):
-            started = time.perf_counter()
             function()
-            taken.append(1e3 * (time.perf_counter() - started))
-    # The first two rounds find no memory yet.
-    return [(min(taken[2:]), statistics.median(taken[2:])) for taken in times]
+            for _ in range(STRETCH - 1):
+                started = time.perf_counter()
+                function()
+                taken.append(1e3 * (time.perf_counter() - started))
+    return [(min(taken), statistics.median(taken)) for taken in times]
 
 
 def main() -> None:
@@ -68,7 +75,7 @@ def main() -> None:
                 lambda a=arguments: piped.call("max_pool2d", a),  # type: ignore[misc]
                 x.copy,
             ]
-            (call, median), (pipe, _), (copy, _) = quickest(ways, 400 if size < 1 << 16 else 25)
+            (call, median), (pipe, _), (copy, _) = quickest(ways, 100 if size < 1 << 16 else 8)
             base = base or [call, pipe]
             table.add_row(
                 f"{x.nbytes / 2**20:.3g} MiB" if x.nbytes >= 1 << 17 else f"{x.nbytes} bytes",

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from convform.adapters import AdapterError, find
+from convform.adapters import AdapterError, find, frames
 from convform.adapters.errors import NoAdapter
 from convform.adapters.worker import Pipes, Watch, serve
 from convform.conformance.guard import (
@@ -76,7 +76,7 @@ def main(what: str, target: str, *rest: str) -> None:
     faulthandler.enable()
     with quiet():
         _try(target, Path(rest[0]))
-    pipes.write(({"request": "0"}, {}))
+    pipes.write(frames.encode({"request": "0"}, {}))
 
 
 def _try(target: str, file: Path) -> None:

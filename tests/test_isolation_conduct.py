@@ -128,10 +128,13 @@ LARGE = dedent("""
 """)
 
 
-@pytest.fixture(scope="module")
-def echo(tmp_path_factory):
+FORGETFUL = LARGE.replace("kept.append(x)", "kept[:] = ()")
+
+
+@pytest.fixture(scope="module", params=[LARGE, FORGETFUL], ids=["keeps", "forgets"])
+def echo(request, tmp_path_factory):
     file = tmp_path_factory.mktemp("large") / "hw.py"
-    file.write_text(LARGE, encoding="utf-8")
+    file.write_text(request.param, encoding="utf-8")
     process = worker(load(str(file)))
     yield lambda x, kernel=1: process.call("max_pool1d", {"x": x, "kernel": (kernel,)})
     process.close()
@@ -154,12 +157,26 @@ def test_an_answer_that_is_held_is_not_overwritten(echo):
     assert part.tolist() == [0, 0, 0]
 
 
+def test_an_argument_that_comes_back_is_not_kept(tmp_path):
+    """Whoever returns what it was given holds it only until the answer is written."""
+    file = tmp_path / "hw.py"
+    file.write_text(FORGETFUL, encoding="utf-8")
+    process = worker(load(str(file)))
+    for number in range(3):
+        y = process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), float(number)), "kernel": (1,)})
+        assert np.unique(y).tolist() == [number]
+        assert not process._running.request_kept
+        del y
+    process.close()
+
+
 def test_an_argument_that_is_kept_is_not_overwritten(tmp_path):
     file = tmp_path / "hw.py"
     file.write_text(LARGE, encoding="utf-8")
     process = worker(load(str(file)))
     for number in range(3):
         process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), float(number)), "kernel": (1,)})
+        assert process._running.request_kept
     first = process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), 9.0), "kernel": (0,)})
     assert np.unique(first).tolist() == [0]
     process.close()
