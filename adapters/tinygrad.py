@@ -196,6 +196,7 @@ def _known_limits(adapter: Adapter) -> None:
         "CONV-7": ("A bias with one element is broadcast over the channels.", "mixin/op.py"),
         "MAXGRAD-3": ("A dy of one window is broadcast over all windows.", "mixin/gradient.py"),
         "MAXPOOL-3": ("The index of a window without a real element is outside the plane.", "mixin/op.py"),
+        "special_indices": ("The index of NaN is one beyond the plane: no element equals it.", "mixin/op.py"),
         "MAXPOOL-4": (
             "NaN wins or loses by its place in the window, and −inf ties with the padding.",
             "mixin/reduce.py",
@@ -204,7 +205,7 @@ def _known_limits(adapter: Adapter) -> None:
     broken = {
         "conv{}d": ("WINDOW-6", "CONV-7", "CONTRACT-6"),
         "conv{}d.backward": ("WINDOW-6", "CONTRACT-6"),
-        "max_pool{}d": ("MAXPOOL-3", "MAXPOOL-4", "WINDOW-6", "CONTRACT-9"),
+        "max_pool{}d": ("special_indices", "MAXPOOL-3", "MAXPOOL-4", "WINDOW-6", "CONTRACT-9"),
         "max_pool{}d.backward": ("MAXPOOL-4", "WINDOW-6", "MAXGRAD-3", "CONTRACT-6", "CONTRACT-9"),
         "avg_pool{}d": ("WINDOW-6", "CONTRACT-9"),
         "avg_pool{}d.backward": ("WINDOW-6", "CONTRACT-6", "CONTRACT-9"),

@@ -228,6 +228,33 @@ def check_special(subject: Subject, case: Case) -> None:
     compare(case, result, replace(expected, values=outputs), subject.owes(case))
 
 
+def check_names_an_element(subject: Subject, case: Case) -> None:
+    """Whatever a window holds, its index names one of its elements, as is declared, or is −1."""
+    result = answer(subject, case)
+    if "indices" not in result.outputs:
+        raise Violation(case, "returned no indices this time, though it did before")
+    reported = result.outputs["indices"]
+    names_one, has_one = np.zeros(reported.shape, bool), np.zeros(reported.shape, bool)
+    for place in np.ndindex(*case.inputs["x"].shape[2:]):
+        # An element that is larger than all others is the one that its windows select.
+        x = np.full_like(case.inputs["x"], -1)
+        x[(..., *place)] = 1
+        told = subject.standard(case.operator.name, {"x": x}, case.parameters)
+        selects = told["y"] == 1
+        has_one |= selects
+        names_one |= selects & (told["indices"] == reported)
+    expected = expected_exactly(subject, case).values["indices"]  # in a dialect, padding may be selected
+    nowhere = has_one & ~names_one & (reported != -1) & (reported != expected)
+    if nowhere.any():
+        raise Violation(
+            case,
+            f"indices name no element of their window, and are not −1, in {nowhere.sum()} of {nowhere.size}",
+            {"indices": expected},
+            {"indices": reported},
+            {"indices": nowhere},
+        )
+
+
 def check_no_real_element(subject: Subject, case: Case) -> None:
     """Answer −∞, index −1 and gradient 0, or refuse."""
     try:
@@ -423,6 +450,9 @@ def _ladder() -> Iterable[Law]:
     special = Focus(axis=fits, contents=("special", "infinite"), dtypes=_floats)
     yield law("special_values", ("im2col",), ("IM2COL-3",), special, check_bits)
     yield law("special_values", ("max_pool",), ("MAXPOOL-4",), special, check_special)
+    yield law(
+        "special_indices", ("max_pool",), ("MAXPOOL-4",), special, check_names_an_element, output="indices"
+    )
     infinite = replace(special, contents=("infinite",))
     yield law("special_values", ("max_pool.backward",), ("MAXPOOL-4", "MAXPOOL-6"), infinite)
     empty = Focus(

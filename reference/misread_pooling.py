@@ -263,6 +263,22 @@ def _(steps: Steps) -> Steps:
 
 
 call_twist(
+    "nan has no index",
+    "MAXPOOL-4",
+    (MAX,),
+    says="when the index is looked for among the elements that equal the maximum, as none equals NaN",
+    look="NaN equals nothing, not even itself, so `x == y` finds no element in a window that holds one: "
+    "select by argmax, or take the index along with the maximum.",
+)(
+    changing_outputs(
+        lambda outputs, inputs, parameters: {
+            "indices": np.where(np.isnan(outputs["y"]), math.prod(inputs["x"].shape[2:]), outputs["indices"])
+        }
+    )
+)
+
+
+call_twist(
     "minus infinity replaced",
     "MAXPOOL-4",
     (MAX, MAX_GRADIENT),

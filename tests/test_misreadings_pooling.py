@@ -79,6 +79,7 @@ SHOWN = {
     "empty window has an index outside of the plane": (MAX, [7], EMPTY, "indices", [1]),
     "nan ignored": (MAX, [NAN, 1], {"kernel": (1, 2)}, "y", [1]),
     "nan only where it comes first": (MAX, [1, NAN], {"kernel": (1, 2)}, "y", [1]),
+    "nan has no index": (MAX, [NAN], {"kernel": (1, 1)}, "indices", [1]),
     "minus infinity replaced": (MAX, [-INF], {"kernel": (1, 1)}, "y", [LOWEST]),
     "index in the window": (MAX, [1, 2], {"kernel": (1, 1)}, "indices", [0, 0]),
     "index in the padded plane": (MAX, [1], {"kernel": (3, 3), "padding": 1}, "indices", [4]),
