@@ -11,9 +11,10 @@ there is no answer when the deadline is over        `SubjectTimedOut`
 what comes back is no answer to what was asked      `ProtocolError`
 ==================================================  ===================
 
-An exception that the subject itself raises is an answer: `RaisedElsewhere`. How requests and answers are
-written is said in docs/PROTOCOL.md. Pipes, deadlines and the end of a process are the matter of
-`process_running`, errors of `process_errors`, large arrays of `process_shared`.
+An exception that the subject itself raises is an answer: `RaisedElsewhere`; after a MemoryError, a fresh
+process is asked once more. How requests and answers are written is said in docs/PROTOCOL.md. Pipes, deadlines
+and the end of a process are the matter of `process_running`, errors of `process_errors`, large arrays of
+`process_shared`.
 """
 
 from __future__ import annotations
@@ -131,6 +132,7 @@ class Process:
         self.environment = dict(environment or {})
         self.deaths = 0
         self._number = 0
+        self._asked = 0  # of the process that runs
         self._greeting: dict[str, str] = {}
         self._running: Running | None = None
         self._bury: weakref.finalize[..., Any] | None = None
@@ -166,8 +168,22 @@ class Process:
             If the process could not be started.
         """
         try:
+            return self._ask(operator, arguments)
+        except RaisedElsewhere as error:
+            # NumPy's own is called _ArrayMemoryError.
+            if self._asked == 1 or not error.kind.endswith("MemoryError"):
+                raise
+        # What a library keeps of earlier calls takes of the memory that it may have, which is our limit and
+        # not its own: in a fresh process, it has all of that for this call.
+        self.close(grace=0)
+        return self._ask(operator, arguments)
+
+    def _ask(self, operator: str, arguments: Mapping[str, Any]) -> Any:
+        """Ask once."""
+        try:
             running = self._started()
             self._number += 1
+            self._asked += 1
             seconds = self.patience(operator)
             started = time.monotonic()
             said, sent = request(self._number, operator, arguments)
@@ -236,6 +252,7 @@ class Process:
         if self._running is None:
             self._running = Running(self.command, self.limits, self.environment, greets=self.greets)
             self._bury = weakref.finalize(self, self._running.end)
+            self._asked = 0
             if self.greets:
                 self._greeting, _ = self._running.exchange([], self.limits.start_seconds)
                 if self._greeting.get("wrong"):
@@ -266,7 +283,7 @@ class Process:
             said = printable(metadata["raised"]) or "an exception"
             message = printable(metadata.get("message", ""))
             raise RaisedElsewhere(
-                said + (f": {message}" if message else ""), printable(metadata.get("where", ""))
+                said + (f": {message}" if message else ""), printable(metadata.get("where", "")), said
             )
         if "wrong" in metadata:
             return NoAnswer(printable(metadata["wrong"]), printable(metadata.get("hint", "")) or None)

@@ -48,11 +48,13 @@ class RaisedElsewhere(Exception):
     ----------
     where
         ``file:line`` in the subject's code, or an empty text.
+    kind
+        Name of the exception.
     """
 
-    def __init__(self, says: str, where: str = "") -> None:
+    def __init__(self, says: str, where: str = "", kind: str = "") -> None:
         super().__init__(says)
-        self.where = where
+        self.where, self.kind = where, kind
 
 
 def printable(text: str, longest: int = 300) -> str:

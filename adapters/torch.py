@@ -375,8 +375,8 @@ def _known_limits(adapter: Adapter, place: Place) -> None:
         if row.forward == "max_pool3d" and place.channels_last:
             adapter.known_limit(
                 operator,
-                "special_values",
-                reason="With channels last, the index of a window of −∞ is 0.",
+                "MAXPOOL-4",
+                reason="With channels last, the index of a window of −∞ is that of its tap at depth 0.",
                 link=f"{SOURCE}/cpu/MaxPoolKernel.cpp",
             )
         if row.name != row.forward:

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from convform.adapters import load
-from convform.adapters.process import Limits, Process, ProtocolError, SubjectTimedOut, _unusual
+from convform.adapters.process import (
+    Limits,
+    Process,
+    ProtocolError,
+    RaisedElsewhere,
+    SubjectTimedOut,
+    _unusual,
+)
 from convform.adapters.process_shared import SHARED_FROM, create
 from convform.conformance import check, runner
 from convform.conformance.isolation import worker
@@ -179,6 +186,38 @@ def test_an_argument_that_is_kept_is_not_overwritten(tmp_path):
         assert process._running.request_kept
     first = process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), 9.0), "kernel": (0,)})
     assert np.unique(first).tolist() == [0]
+    process.close()
+
+
+HOARDS = """
+    import numpy as np
+    from convform.adapters import Adapter
+    kept = []
+    hw = Adapter("hw")
+
+    @hw.implements("max_pool1d")
+    def pool(x, kernel):
+        kept.append(np.ones({size} << 17))
+        return x + len(kept)
+"""
+
+
+@pytest.mark.parametrize(("mebibytes", "answers"), [(64, True), (1024, False)])
+def test_memory_that_earlier_calls_have_taken_is_given_back(tmp_path, mebibytes, answers):
+    """The limit is that of one call, whatever a library keeps; who needs more for one call fails."""
+    file = tmp_path / "hw.py"
+    file.write_text(dedent(HOARDS.format(size=mebibytes)), encoding="utf-8")
+    process = worker(load(str(file)), limits=Limits(memory_bytes=1 << 29))
+    x = np.zeros((1, 1, 2))
+    if answers:
+        told = [float(process.call("max_pool1d", {"x": x, "kernel": (1,)}).max()) for _ in range(12)]
+        assert told[0] == 1
+        assert told.count(1) > 1, "the process was never a fresh one"
+    else:
+        for _ in range(2):
+            with pytest.raises(RaisedElsewhere, match="MemoryError"):
+                process.call("max_pool1d", {"x": x, "kernel": (1,)})
+    assert process.deaths == 0
     process.close()
 
 
