@@ -142,6 +142,14 @@ def _known_limits(adapter: Adapter) -> None:
             )
             adapter.known_limit(
                 name,
+                "special_channels",
+                reason="Without indices, sixteen channels go to a kernel for blocks of them, in which NaN "
+                "wins where it loses in one channel alone.",
+                link=_ISSUES + "24819",
+                always=False,
+            )
+            adapter.known_limit(
+                name,
                 "MAXPOOL-3",
                 reason="A window without a real element has the lowest finite number and an index outside of "
                 "the tensor.",

@@ -15,7 +15,14 @@ from types import MappingProxyType
 import numpy as np
 
 from convform.conformance.case import Case, build, sum_size
-from convform.conformance.compare import answer, check_bounded, check_exact, compare, expected_exactly
+from convform.conformance.compare import (
+    answer,
+    cells_that_differ,
+    check_bounded,
+    check_exact,
+    compare,
+    expected_exactly,
+)
 from convform.conformance.contents import HALF_TYPES, exact_limit, wide
 from convform.conformance.geometry import Axis, AxisRule, Channels, Focus, Geometry
 from convform.conformance.law import Check, Drawn, Law, Listed, Swept
@@ -255,6 +262,29 @@ def check_names_an_element(subject: Subject, case: Case) -> None:
         )
 
 
+MANY_CHANNELS = 16
+"""As many channels as a processor takes at once, at least: where code for several and for one may part."""
+
+
+def check_channels_apart(subject: Subject, case: Case) -> None:
+    """A channel among many gives what it gives alone, whatever that is."""
+    x = case.inputs["x"]
+    alone = [answer(subject, case.with_inputs(x=x[:, c : c + 1])).outputs["y"] for c in range(x.shape[1])]
+    copies = -(-MANY_CHANNELS // x.shape[1])
+    many = case.with_inputs(x=np.concatenate([x] * copies, axis=1))
+    expected, actual = np.concatenate(alone * copies, axis=1), answer(subject, many).outputs["y"]
+    differs = cells_that_differ(actual, expected, None)
+    if differs.any():
+        raise Violation(
+            many,
+            f"y of a channel among {actual.shape[1]} is not that of the channel alone, in {differs.sum()} of "
+            f"{differs.size} cells",
+            {"y": expected},
+            {"y": actual},
+            {"y": differs},
+        )
+
+
 def check_no_real_element(subject: Subject, case: Case) -> None:
     """Answer −∞, index −1 and gradient 0, or refuse."""
     try:
@@ -452,6 +482,13 @@ def _ladder() -> Iterable[Law]:
     yield law("special_values", ("max_pool",), ("MAXPOOL-4",), special, check_special)
     yield law(
         "special_indices", ("max_pool",), ("MAXPOOL-4",), special, check_names_an_element, output="indices"
+    )
+    yield law(
+        "special_channels",
+        ("max_pool",),
+        ("POOL-2", "MAXPOOL-4"),
+        replace(special, channels=several),
+        check_channels_apart,
     )
     infinite = replace(special, contents=("infinite",))
     yield law("special_values", ("max_pool.backward",), ("MAXPOOL-4", "MAXPOOL-6"), infinite)
