@@ -138,11 +138,16 @@ LARGE = dedent("""
 FORGETFUL = LARGE.replace("kept.append(x)", "kept[:] = ()")
 
 
+def served(folder, text, limits=None):
+    """Start the worker of an adapter that is written into a file."""
+    file = folder / "hw.py"
+    file.write_text(text, encoding="utf-8")
+    return worker(load(str(file)), limits=limits)
+
+
 @pytest.fixture(scope="module", params=[LARGE, FORGETFUL], ids=["keeps", "forgets"])
 def echo(request, tmp_path_factory):
-    file = tmp_path_factory.mktemp("large") / "hw.py"
-    file.write_text(request.param, encoding="utf-8")
-    process = worker(load(str(file)))
+    process = served(tmp_path_factory.mktemp("large"), request.param)
     yield lambda x, kernel=1: process.call("max_pool1d", {"x": x, "kernel": (kernel,)})
     process.close()
 
@@ -166,9 +171,7 @@ def test_an_answer_that_is_held_is_not_overwritten(echo):
 
 def test_an_argument_that_comes_back_is_not_kept(tmp_path):
     """Whoever returns what it was given holds it only until the answer is written."""
-    file = tmp_path / "hw.py"
-    file.write_text(FORGETFUL, encoding="utf-8")
-    process = worker(load(str(file)))
+    process = served(tmp_path, FORGETFUL)
     for number in range(3):
         y = process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), float(number)), "kernel": (1,)})
         assert np.unique(y).tolist() == [number]
@@ -178,9 +181,7 @@ def test_an_argument_that_comes_back_is_not_kept(tmp_path):
 
 
 def test_an_argument_that_is_kept_is_not_overwritten(tmp_path):
-    file = tmp_path / "hw.py"
-    file.write_text(LARGE, encoding="utf-8")
-    process = worker(load(str(file)))
+    process = served(tmp_path, LARGE)
     for number in range(3):
         process.call("max_pool1d", {"x": np.full((1, 1, 1 << 18), float(number)), "kernel": (1,)})
         assert process._running.request_kept
@@ -205,9 +206,7 @@ HOARDS = """
 @pytest.mark.parametrize(("mebibytes", "answers"), [(64, True), (1024, False)])
 def test_memory_that_earlier_calls_have_taken_is_given_back(tmp_path, mebibytes, answers):
     """The limit is that of one call, whatever a library keeps; who needs more for one call fails."""
-    file = tmp_path / "hw.py"
-    file.write_text(dedent(HOARDS.format(size=mebibytes)), encoding="utf-8")
-    process = worker(load(str(file)), limits=Limits(memory_bytes=1 << 29))
+    process = served(tmp_path, dedent(HOARDS.format(size=mebibytes)), Limits(memory_bytes=1 << 29))
     x = np.zeros((1, 1, 2))
     if answers:
         told = [float(process.call("max_pool1d", {"x": x, "kernel": (1,)}).max()) for _ in range(12)]
