@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from convform.adapters.adapter import Adapter, Claims, Implementation, KnownLimit, Switch
+from convform.adapters.adapter import Adapter
+from convform.adapters.claims import Claims, Switch
 from convform.adapters.errors import (
     AdapterError,
     BrokenFile,
@@ -12,8 +13,10 @@ from convform.adapters.errors import (
     Unavailable,
 )
 from convform.adapters.find import Installed, find, installed, load
+from convform.adapters.implementation import Implementation
 from convform.adapters.layers import Layer
 from convform.adapters.layout import Layout
+from convform.adapters.limits import KnownLimit
 
 __all__ = [
     "Adapter",

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from convform.adapters import load
-from convform.adapters.process import Limits
-from convform.conformance.isolation import worker
+from convform.adapters.process.client import Limits
+from convform.conformance.subjects.isolation import worker
 
 SUBJECT = """
 from convform.adapters import Adapter

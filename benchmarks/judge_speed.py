@@ -15,15 +15,15 @@ from rich.table import Table
 from convform import reference
 from convform.adapters import AdapterError, find, load
 from convform.conformance import check
-from convform.conformance.case import Case, build
-from convform.conformance.compare import check_exact
-from convform.conformance.geometry import Focus, Geometry, tables
-from convform.conformance.law import QUICK
-from convform.conformance.laws import laws_of
-from convform.conformance.laws_values import fits
-from convform.conformance.runner import run_law
-from convform.conformance.smoke import smoke
-from convform.conformance.subject import Subject, call
+from convform.conformance.cases.case import Case, build
+from convform.conformance.cases.geometry import Focus, Geometry, tables
+from convform.conformance.laws.compare import check_exact
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.laws.values import fits
+from convform.conformance.running.runner import run_law
+from convform.conformance.running.smoke import smoke
+from convform.conformance.subjects.subject import Subject, call
 
 CASES = 1500
 

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convform.conformance.report import LawResult, OperatorReport, Report
-    from convform.conformance.runner import check
-    from convform.conformance.violation import Violation
+    from convform.conformance.laws.violation import Violation
+    from convform.conformance.reports.report import LawResult, OperatorReport, Report
+    from convform.conformance.running.runner import check
 
 __all__ = ["LawResult", "OperatorReport", "Report", "Violation", "check"]
 

@@ -3,7 +3,7 @@
 - Here, the fast operators: `im2col`, `col2im`, `conv`, `max_pool`, `avg_pool` and the gradients, for any
   spatial rank (it comes from the array), as loops over taps and matrix products block by block.
 - `convform.reference.definition`: the equations, literally, on exact numbers.
-- `convform.reference.matrix`: the operators as products with selection matrices.
+- `convform.reference.selection`: the operators as products with selection matrices.
 
 Each has an `evaluate` that takes the names, axes and parameters of the operator table.
 """

@@ -696,8 +696,8 @@ def test_a_file_that_is_not_there_is_explained(
 
 def test_an_adapter_is_found_by_installed_name_and_in_a_module() -> None:
     assert load("reference").name == "reference"
-    assert load("reference:adapter") is load("convform.adapters.reference")
-    assert load("convform.adapters.reference:adapter") is load("reference")
+    assert load("reference:adapter") is load("convform.adapters.backends.reference")
+    assert load("convform.adapters.backends.reference:adapter") is load("reference")
     assert [offer.name for offer in installed()] == sorted(offer.name for offer in installed())
     assert {"reference", "torch"} <= {offer.name for offer in installed()}
     assert all((offer.adapter is None) != (offer.problem is None) for offer in installed())
@@ -712,7 +712,7 @@ def test_an_installed_name_comes_before_a_folder_of_that_name(
 
 
 def test_a_backend_that_is_not_installed_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "convform.adapters.torch", raising=False)
+    monkeypatch.delitem(sys.modules, "convform.adapters.backends.torch", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)  # what Python does for a module that cannot be imported
     with pytest.raises(Unavailable) as caught:
         load("torch")

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 
 from convform import reference
-from convform.adapters import Adapter, Unavailable, find, frames
-from convform.conformance import contents, oracle
-from convform.conformance.case import build
-from convform.conformance.compare import cells_that_differ
-from convform.conformance.geometry import Axis, Channels, Geometry
-from convform.conformance.grid import number, plane
-from convform.conformance.law import QUICK
-from convform.conformance.laws import laws_of
-from convform.conformance.runner import check, run_law
-from convform.conformance.smoke import smoke
-from convform.conformance.twin import wrapper
-from convform.reference.catalogue import MISREADINGS
-from convform.reference.misreading import misread
+from convform.adapters import Adapter, Unavailable, find
+from convform.adapters.process import frames
+from convform.conformance.cases import contents, oracle
+from convform.conformance.cases.case import build
+from convform.conformance.cases.geometry import Axis, Channels, Geometry
+from convform.conformance.laws.compare import cells_that_differ
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.reports.grid import number, plane
+from convform.conformance.running.runner import check, run_law
+from convform.conformance.running.smoke import smoke
+from convform.conformance.subjects.twin import wrapper
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
 
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
@@ -159,7 +160,9 @@ def test_without_ml_dtypes_it_is_said_in_one_sentence(tmp_path):
     (tmp_path / "halves.py").write_text(
         "from convform.adapters import Adapter\nhalves = Adapter('halves', dtypes=('bfloat16',))\n"
     )
-    block = "import sys; sys.modules['ml_dtypes'] = None; from convform.conformance.cli import main; main()"
+    block = (
+        "import sys; sys.modules['ml_dtypes'] = None; from convform.conformance.doors.cli import main; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", block, "check", str(tmp_path / "halves.py")], capture_output=True, text=True
     )
@@ -234,7 +237,7 @@ def test_a_limit_that_shows_in_some_runs_may_be_absent():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_script_of_torch_repeats_what_the_wrapper_does(variable, dtype):
     pytest.importorskip("torch")
-    adapter = find(f"convform.adapters.torch:{variable}")[0]
+    adapter = find(f"convform.adapters.backends.torch:{variable}")[0]
     for name, implementation in adapter.implementations.items():
         if dtype not in implementation.claims.dtypes:
             continue

@@ -13,8 +13,8 @@ from textwrap import dedent
 import pytest
 from click.testing import CliRunner
 
-from convform.conformance import runner
-from convform.conformance.cli import main
+from convform.conformance.doors.cli import main
+from convform.conformance.running import runner
 from convform.spec.clauses import clauses
 from convform.spec.operators import FAMILIES
 
@@ -450,7 +450,7 @@ def test_homework_that_turns_warnings_into_errors_is_judged_all_the_same(homewor
         """,
         head=head,
     )
-    code = "import sys; from convform.conformance.cli import main; main(sys.argv[1:])"
+    code = "import sys; from convform.conformance.doors.cli import main; main(sys.argv[1:])"
     run = subprocess.run([sys.executable, "-c", code, "check", name], capture_output=True, timeout=120)
     assert run.returncode == CONFORMS, run.stdout.decode() + run.stderr.decode()
 
@@ -472,7 +472,7 @@ def test_integers_claimed_for_everything_do_not_reach_averages(homework):
 
 
 def process(*arguments, **environment):
-    command = [sys.executable, "-m", "convform.conformance.cli", *arguments]
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", *arguments]
     return subprocess.run(
         command, capture_output=True, timeout=120, env={**os.environ, "COLUMNS": "100", **environment}
     )

@@ -8,8 +8,16 @@ import pytest
 from convform import reference
 from convform.adapters import Adapter, find
 from convform.conformance import check
-from convform.conformance.planted import EQUIVALENT, NAMED, UNSEEN, WRONG, plant_all, plant_pairs, summary
-from convform.reference.catalogue import MISREADINGS
+from convform.conformance.teeth.planted import (
+    EQUIVALENT,
+    NAMED,
+    UNSEEN,
+    WRONG,
+    plant_all,
+    plant_pairs,
+    summary,
+)
+from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.tests import villains
 
 PAIRS = 200

@@ -3,10 +3,10 @@
 import pytest
 
 from convform.conformance import check
-from convform.conformance.kill_matrix import operators_of
-from convform.conformance.twin import adapter_of
-from convform.reference.catalogue import MISREADINGS
-from convform.reference.misreading import misread
+from convform.conformance.subjects.twin import adapter_of
+from convform.conformance.teeth.kills import operators_of
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import misread
 
 DECLARED = [
     (misreading, operator)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from convform.adapters import frames
-from convform.adapters.process import request
+from convform.adapters.process import frames
+from convform.adapters.process.client import request
 
 PAGE = Path(__file__).parents[1] / "docs" / "PROTOCOL.md"
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from convform.adapters import Adapter
-from convform.conformance import geometry as geometry_module
-from convform.conformance.case import build
-from convform.conformance.geometry import (
+from convform.conformance.cases import geometry as geometry_module
+from convform.conformance.cases.case import build
+from convform.conformance.cases.geometry import (
     RANDOM,
     RANDOM_3D,
     SWEEP,
@@ -24,8 +24,8 @@ from convform.conformance.geometry import (
     Tables,
     tables,
 )
-from convform.conformance.laws import LAWS, laws_of
-from convform.conformance.laws_values import fits, leaves_rest, padded
+from convform.conformance.laws.index import LAWS, laws_of
+from convform.conformance.laws.values import fits, leaves_rest, padded
 from convform.reference.window import Window
 from convform.spec.operators import OPERATORS
 

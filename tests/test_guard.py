@@ -18,8 +18,9 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter
-from convform.conformance import check, runner
-from convform.conformance.guard import Guarded, quiet, subject_traceback, watching
+from convform.conformance import check
+from convform.conformance.running import runner
+from convform.conformance.subjects.guard import Guarded, quiet, subject_traceback, watching
 
 
 @pytest.fixture(autouse=True)
@@ -325,7 +326,7 @@ def convform(tmp_path, body, *options, stdin=None):
     hw = Adapter("hw")
     """
     file.write_text(dedent(head) + dedent(body))
-    command = [sys.executable, "-m", "convform.conformance.cli", "check", str(file), *options]
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", str(file), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, stdin=stdin)
 
 

@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from convform.adapters import AdapterError, find, load
-from convform.conformance import check, infer
-from convform.conformance.cli import main
-from convform.conformance.infer import infer_adapter, infer_file
-from convform.conformance.infer_homework import Hangs, Homework
-from convform.conformance.infer_layouts import fit_columns, fit_order, grouped, leaves
-from convform.conformance.infer_names import operator_named, parameters_of
+from convform.conformance import check
+from convform.conformance.doors.cli import main
+from convform.conformance.inference import infer
+from convform.conformance.inference.homework import Hangs, Homework
+from convform.conformance.inference.infer import infer_adapter, infer_file
+from convform.conformance.inference.layouts import fit_columns, fit_order, grouped, leaves
+from convform.conformance.inference.names import operator_named, parameters_of
 
 EXAMPLES = Path(str(files("convform.examples")))
 SHAPES = sorted(path.name for path in EXAMPLES.glob("shape_*.py") if path.name < "shape_18")

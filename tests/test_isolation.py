@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from convform.adapters import Adapter, AdapterError, load
-from convform.adapters.process import Limits, Process, ProtocolError, SubjectCrashed, SubjectTimedOut
-from convform.adapters.program import Program
+from convform.adapters.process.client import Limits, Process, ProtocolError, SubjectCrashed, SubjectTimedOut
+from convform.adapters.process.program import Program
 from convform.conformance import check
-from convform.conformance.isolation import isolated
-from convform.conformance.law import QUICK
-from convform.conformance.laws import laws_of
-from convform.conformance.runner import run_law
-from convform.conformance.smoke import smoke
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.running.runner import run_law
+from convform.conformance.running.smoke import smoke
+from convform.conformance.subjects.isolation import isolated
 from convform.tests import villains
 
 FAULTS = Path(__file__).parent / "subjects" / "faults.py"
@@ -199,7 +199,7 @@ def test_a_homework_that_dies_on_some_input_is_judged_to_the_end(tmp_path, fault
 
 def test_the_command_line_isolates(tmp_path):
     file = homework(tmp_path, "os._exit(3)", when="True")
-    command = [sys.executable, "-m", "convform.conformance.cli", "check", file]
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", file]
     run = subprocess.run(
         [*command, "--operator", "conv2d", "--isolate", "--deadline", "5"],
         capture_output=True,

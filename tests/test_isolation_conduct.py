@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convform.adapters import load
-from convform.adapters.process import (
+from convform.adapters.process.client import (
     Limits,
     Process,
     ProtocolError,
@@ -20,9 +20,10 @@ from convform.adapters.process import (
     SubjectTimedOut,
     _unusual,
 )
-from convform.adapters.process_shared import SHARED_FROM, create
-from convform.conformance import check, runner
-from convform.conformance.isolation import worker
+from convform.adapters.process.shared import SHARED_FROM, create
+from convform.conformance import check
+from convform.conformance.running import runner
+from convform.conformance.subjects.isolation import worker
 
 HOMEWORK = """
 import os, random, sys, threading, time, warnings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from convform.adapters.process import Limits
-from convform.conformance import cli
+from convform.adapters.process.client import Limits
+from convform.conformance.doors import cli
 
 
 def run(*arguments):

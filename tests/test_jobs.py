@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from convform.adapters import Adapter, AdapterError, load
-from convform.conformance import check, jobs
-from convform.conformance.case import build
-from convform.conformance.geometry import Axis, Geometry
-from convform.conformance.guard import Printed, Remark
-from convform.conformance.jobs import Done, JudgeEnded
-from convform.conformance.report import LawResult
-from convform.conformance.violation import Violation
+from convform.conformance import check
+from convform.conformance.cases.case import build
+from convform.conformance.cases.geometry import Axis, Geometry
+from convform.conformance.laws.violation import Violation
+from convform.conformance.reports.report import LawResult
+from convform.conformance.running import jobs
+from convform.conformance.running.jobs import Done, JudgeEnded
+from convform.conformance.subjects.guard import Printed, Remark
 from convform.spec.operators import OPERATORS
 
 SUBJECTS = """

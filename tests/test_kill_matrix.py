@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from convform.conformance.kill_matrix import SURVIVED, kill, operators_of, summary_markdown
-from convform.conformance.readme import BEGIN, END, figures_of
-from convform.reference.catalogue import MISREADINGS
+from convform.conformance.teeth.kills import SURVIVED, kill, operators_of, summary_markdown
+from convform.conformance.teeth.readme import BEGIN, END, figures_of
+from convform.reference.misreadings.catalogue import MISREADINGS
 
 README = Path(__file__).parent.parent / "README.md"
 

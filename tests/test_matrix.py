@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from convform.adapters import AdapterError
-from convform.conformance import matrix, matrix_pages
-from convform.conformance.cli import main
-from convform.conformance.ledger import (
+from convform.conformance.doors.cli import main
+from convform.conformance.matrix import matrix
+from convform.conformance.matrix import pages as matrix_pages
+from convform.conformance.matrix.ledger import (
     DIALECT,
     KNOWN,
     NO_SCRIPT,
@@ -36,8 +37,8 @@ SUBJECTS = """
     import numpy as np
     from convform import reference
     from convform.adapters import Adapter
-    from convform.reference.catalogue import MISREADINGS
-    from convform.reference.misreading import misread
+    from convform.reference.misreadings.catalogue import MISREADINGS
+    from convform.reference.misreadings.misreading import misread
 
     REFUSES = "if x.shape[1] == 0: raise ValueError('no channels')"
 
@@ -207,7 +208,7 @@ LOGGING = """
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     """It is killed while the second operator is judged; then only that one is run."""
     (tmp_path / "slow.py").write_text(dedent(LOGGING), encoding="utf-8")
-    command = [sys.executable, "-m", "convform.conformance.cli", "matrix", "slow.py", "--out", "out"]
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "matrix", "slow.py", "--out", "out"]
     process = subprocess.Popen(
         command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

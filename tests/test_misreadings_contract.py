@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from convform import reference
-from convform.reference.catalogue import MISREADINGS
-from convform.reference.misreading import misread
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
 
 ELSEWHERE = ("CONTRACT-6", "CONTRACT-9")

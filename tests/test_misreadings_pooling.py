@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from convform import reference
-from convform.conformance.law import QUICK
-from convform.conformance.laws import laws_of
-from convform.conformance.runner import run_law
-from convform.conformance.smoke import smoke
-from convform.conformance.twin import adapter_of
-from convform.reference.catalogue import MISREADINGS
-from convform.reference.misreading import misread
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.running.runner import run_law
+from convform.conformance.running.smoke import smoke
+from convform.conformance.subjects.twin import adapter_of
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
 
 PAGES = ("MAXPOOL-", "MAXGRAD-1", "MAXGRAD-2", "AVGPOOL-", "AVGGRAD-1")

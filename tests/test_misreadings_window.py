@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from convform import reference
-from convform.conformance.case import build
-from convform.conformance.geometry import Axis, Channels, Geometry
-from convform.reference.catalogue import MISREADINGS
-from convform.reference.misreading import misread
+from convform.conformance.cases.case import build
+from convform.conformance.cases.geometry import Axis, Channels, Geometry
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import misread
 from convform.spec.clauses import clauses
 from convform.spec.operators import OPERATORS
 

@@ -11,10 +11,10 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter
-from convform.conformance.law import QUICK
-from convform.conformance.laws import laws_of
-from convform.conformance.runner import run_law
-from convform.conformance.smoke import smoke
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.running.runner import run_law
+from convform.conformance.running.smoke import smoke
 
 NASTY = {}
 

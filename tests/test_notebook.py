@@ -15,8 +15,10 @@ from rich.console import Console
 
 from convform import reference
 from convform.adapters import Adapter, AdapterError, BrokenFile, NotFound, find, load, notebook
-from convform.conformance import check, infer, runner
-from convform.conformance.cli import main
+from convform.conformance import check
+from convform.conformance.doors.cli import main
+from convform.conformance.inference import infer
+from convform.conformance.running import runner
 
 
 @pytest.fixture(autouse=True)
@@ -300,7 +302,7 @@ def test_without_the_library_it_says_what_to_install(cells, monkeypatch):
 
 
 def test_nothing_imports_the_library_before_a_notebook_is_named():
-    code = "import sys, convform.conformance.cli; sys.exit('nbformat' in sys.modules)"
+    code = "import sys, convform.conformance.doors.cli; sys.exit('nbformat' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

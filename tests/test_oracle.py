@@ -12,14 +12,23 @@ import pytest
 
 from convform import reference
 from convform.adapters import load
-from convform.conformance import oracle
-from convform.conformance.case import build
-from convform.conformance.compare import cells_that_differ, compare
-from convform.conformance.contents import exact_limit, unit_roundoff
-from convform.conformance.geometry import RANDOM, RANDOM_3D, Axis, Channels, Focus, Geometry, Space, Tables
-from convform.conformance.laws_values import fits
-from convform.conformance.subject import Answer
-from convform.conformance.violation import Violation
+from convform.conformance.cases import oracle
+from convform.conformance.cases.case import build
+from convform.conformance.cases.contents import exact_limit, unit_roundoff
+from convform.conformance.cases.geometry import (
+    RANDOM,
+    RANDOM_3D,
+    Axis,
+    Channels,
+    Focus,
+    Geometry,
+    Space,
+    Tables,
+)
+from convform.conformance.laws.compare import cells_that_differ, compare
+from convform.conformance.laws.values import fits
+from convform.conformance.laws.violation import Violation
+from convform.conformance.subjects.subject import Answer
 from convform.spec.operators import OPERATORS
 
 SUMS = [name for name, operator in OPERATORS.items() if operator.family != "max_pool"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convform.adapters import Adapter
-from convform.adapters.program import Program
+from convform.adapters.process.program import Program
 from convform.conformance import check
 
 SUBJECTS = Path(__file__).parent / "subjects"

@@ -22,12 +22,12 @@ from convform.reference import (
     definition,
     gather,
     im2col,
-    matrix,
     max_pool,
     max_pool_backward,
     max_pool_values,
     scatter,
 )
+from convform.reference import selection as matrix
 from convform.reference.blocks import tiles
 from convform.reference.window import Window
 from convform.spec.clauses import clauses

@@ -11,7 +11,7 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter, AdapterError, Switch
-from convform.conformance.runner import check
+from convform.conformance.running.runner import check
 
 
 def adapter_with(switches):
@@ -53,7 +53,7 @@ def test_switches_that_cannot_be_read_are_the_adapters_mistake():
 READ = """
 import json, torch
 {before}
-from convform.adapters.torch import adapter
+from convform.adapters.backends.torch import adapter
 print(json.dumps({{s.name: [s.value, bool(s.breaks)] for s in adapter.switches()}}))
 """
 

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from convform import reference
 from convform.adapters import Adapter, load
-from convform.conformance import check, runner
-from convform.conformance.grid import arrays_table, number, plane
-from convform.conformance.terminal import ReportView, _Python, message
+from convform.conformance import check
+from convform.conformance.reports.grid import arrays_table, number, plane
+from convform.conformance.reports.terminal import ReportView, _Python, message
+from convform.conformance.running import runner
 
 
 def printed(what, width=100):

@@ -7,12 +7,12 @@ import itertools
 import pytest
 
 from convform.adapters import load
-from convform.conformance.case import build
-from convform.conformance.geometry import tables
-from convform.conformance.law import QUICK, Drawn, Listed, Swept
-from convform.conformance.laws import LAWS, laws_of
-from convform.conformance.smoke import smoke
-from convform.reference.catalogue import MISREADINGS
+from convform.conformance.cases.case import build
+from convform.conformance.cases.geometry import tables
+from convform.conformance.laws.index import LAWS, laws_of
+from convform.conformance.laws.law import QUICK, Drawn, Listed, Swept
+from convform.conformance.running.smoke import smoke
+from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.spec.clauses import clauses
 from convform.spec.operators import DIALECTS, FAMILIES, OPERATORS
 

@@ -16,7 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from convform import reference
 from convform.adapters import Adapter
-from convform.conformance import check, runner
+from convform.conformance import check
+from convform.conformance.running import runner
 
 UNUSUAL = {}
 

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from convform.reference import definition, matrix
+from convform.reference import definition
+from convform.reference import selection as matrix
 from convform.reference.window import Window
 
 # Every window along one axis with these sizes: n, k, s, d, low, high, ceil_mode.

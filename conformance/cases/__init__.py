@@ -1,0 +1,1 @@
+"""Cases: geometries, what they are filled with, and what the standard answers."""

@@ -1,0 +1,278 @@
+"""A case: an operator, a window, arrays and a dtype; everything that one call of a subject needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+
+from convform import reference
+from convform.adapters import Claims
+from convform.conformance.cases import contents
+from convform.conformance.cases.geometry import Geometry
+from convform.reference.window import Window
+from convform.spec.examples import Example
+from convform.spec.operators import PARAMETERS, Operator
+
+Arrays = Mapping[str, np.ndarray]
+
+ROUNDED = ("conv", "avg_pool")
+"""Families that are judged with real numbers as well, in the bounded lane."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of one operator.
+
+    Attributes
+    ----------
+    operator
+        The operator.
+    inputs
+        Canonical arrays by name, with the axes of the operator table. ``b`` is missing where no bias is
+        given.
+    parameters
+        Every parameter of the operator in normal form: per-axis tuples, padding as (low, high) for each
+        axis, ``stride`` None for the default of pooling.
+    geometry
+        What the case was built from; None for worked examples.
+    arrangement
+        How the arrays handed to the subject lie in memory, see `convform.conformance.subjects.subject`.
+    refused
+        Why the standard refuses this case; None for a valid one.
+    example
+        The worked example that this case executes, if any.
+    output_size
+        Number of windows along each axis, where a declared dialect counts them otherwise than the standard.
+    """
+
+    operator: Operator
+    inputs: Arrays
+    parameters: Mapping[str, object]
+    geometry: Geometry | None = None
+    arrangement: str = "contiguous"
+    refused: str | None = None
+    example: Example | None = None
+    output_size: tuple[int, ...] | None = None
+
+    @property
+    def window(self) -> Window:
+        """The window of a valid case."""
+        return window_of(self.operator, self.inputs, self.parameters)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the arrays (of the first one, where a refused case mixes them)."""
+        return next(iter(self.inputs.values())).dtype
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every named axis that the inputs and outputs of the operator have."""
+        return axis_sizes(self.operator, self.inputs, self.parameters, self.output_size)
+
+    def with_inputs(self, **arrays: np.ndarray) -> Case:
+        """Return the same case with some arrays replaced."""
+        return replace(self, inputs=MappingProxyType({**self.inputs, **arrays}))
+
+
+def window_of(operator: Operator, inputs: Arrays, parameters: Mapping[str, object]) -> Window:
+    """Build the `Window` of a call; convolution takes its kernel size from the weights."""
+    kernel = parameters["kernel"] if "kernel" in operator.parameters else inputs["w"].shape[2:]
+    return Window.of(
+        cast("tuple[int, ...]", kernel),
+        cast("tuple[int, ...] | None", parameters["stride"]),
+        cast("tuple[tuple[int, int], ...]", parameters["padding"]),
+        cast("tuple[int, ...]", parameters["dilation"]),
+        bool(parameters.get("ceil_mode", False)),
+    )
+
+
+def axis_sizes(
+    operator: Operator,
+    inputs: Arrays,
+    parameters: Mapping[str, object],
+    output_size: tuple[int, ...] | None = None,
+) -> dict[str, int]:
+    """Bind every axis name of the operator to its length in this call; windows are counted if not given."""
+    sizes: dict[str, int] = {}
+    for name, array in inputs.items():
+        sizes.update(zip(operator.inputs[name].split(), array.shape, strict=True))
+    if "input_size" in operator.parameters:
+        shape = cast("tuple[int, ...]", parameters["input_size"])
+        sizes.update(zip(operator.outputs["x"].split(), shape, strict=True))
+    spatial = operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
+    window = window_of(operator, inputs, parameters)
+    sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
+    output = output_size or window.output_size([sizes[axis] for axis in spatial])
+    sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
+    return sizes
+
+
+def parameters_as_said(case: Case, claims: Claims) -> Mapping[str, object]:
+    """Parameters of a case with the padding in words where words are claimed (WINDOW-8)."""
+    if claims.padding != "string" or "padding" not in case.parameters:
+        return case.parameters
+    try:
+        window, sizes = case.window, case.sizes
+    except ValueError:  # a refused case may have no window at all
+        return {**case.parameters, "padding": "valid"}
+    spatial = [sizes[axis] for axis in spatial_axes(case.operator)]
+    same = Window.same(spatial, window.kernel, window.stride, window.dilation)
+    return {**case.parameters, "padding": "same" if window.padding == same.padding else "valid"}
+
+
+def spatial_axes(operator: Operator) -> list[str]:
+    """Names of the spatial axes of the operator's input."""
+    return operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
+
+
+def parameters_of(operator: Operator, geometry: Geometry) -> dict[str, object]:
+    """Write out the parameters of a geometry in normal form."""
+    window = geometry.window
+    values: dict[str, object] = {
+        "input_size": (geometry.channels.n, geometry.channels.c, *geometry.spatial),
+        "kernel": window.kernel,
+        "stride": None if geometry.default_stride else window.stride,
+        "padding": window.padding,
+        "dilation": window.dilation,
+        "groups": geometry.channels.groups,
+        "ceil_mode": geometry.ceil_mode,
+        "count_include_pad": geometry.count_include_pad,
+    }
+    return {name: values[name] for name in operator.parameters}
+
+
+def shapes(operator: Operator, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """Shape of every input array of a geometry."""
+    ch, window = geometry.channels, geometry.window
+    sizes = {"n": ch.n, "c": ch.c, "o": ch.o, "i": ch.c // ch.groups}
+    spatial = operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
+    sizes.update(zip(spatial, geometry.spatial, strict=True))
+    sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
+    output = window.output_size(geometry.spatial)
+    sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
+    return {
+        name: tuple(sizes[axis] for axis in axes.split())
+        for name, axes in operator.inputs.items()
+        if name != "b" or geometry.bias
+    }
+
+
+@np.errstate(all="ignore")  # a homework may have asked NumPy to raise
+def build(operator: Operator, geometry: Geometry) -> Case:
+    """Fill a geometry with numbers."""
+    rng = np.random.default_rng(geometry.seed)
+    magnitude = value_range(operator, geometry)
+    inputs: dict[str, np.ndarray] = {}
+    for name, shape in shapes(operator, geometry).items():
+        # What is special about the contents concerns the input; the other factors are plain numbers.
+        kind = geometry.contents if name in ("x", "cols") or geometry.contents == "real" else "ordinary"
+        if kind in contents.FLOAT_CONTENTS:
+            array = contents.FLOAT_CONTENTS[kind](rng, shape, geometry.dtype)
+        else:
+            # Max pooling selects elements of x, it never adds them up.
+            selected = name == "x" and operator.family.startswith("max_pool")
+            limit = contents.exact_magnitude(geometry.dtype, 1, 1) if selected else magnitude
+            if kind == "ordinary":
+                kind = "distinct" if selected else "wide"
+            array = contents.INTEGER_CONTENTS[kind](rng, shape, limit)
+            if not operator.family.startswith(ROUNDED):
+                array = contents.scaled(rng, array, geometry.dtype, far=selected and kind == "negative")
+        inputs[name] = array.astype(geometry.dtype)
+    parameters = parameters_of(operator, geometry)
+    terms, _, scale = sum_size(operator, geometry)
+    if terms * scale >= contents.exact_limit(geometry.dtype) and geometry.contents != "real":
+        _thin_out(operator, inputs, parameters, contents.exact_limit(geometry.dtype) // scale, rng)
+    return Case(operator, MappingProxyType(inputs), parameters, geometry)
+
+
+def _thin_out(
+    operator: Operator,
+    inputs: dict[str, np.ndarray],
+    parameters: Mapping[str, object],
+    limit: int,
+    rng: np.random.Generator,
+) -> None:
+    """Set more and more elements to zero, until Σ|x||w| of every output is below `limit`.
+
+    In bfloat16 not even sums of 256 ones are exact.
+    """
+    if not operator.is_linear:
+        return
+    factor = "dy" if "dy" in inputs else "cols" if "cols" in inputs else "x"
+    while True:
+        absolute = {name: np.abs(array).astype(np.float64) for name, array in inputs.items()}
+        sums = reference.evaluate(operator.name, absolute, parameters)
+        if all(np.max(array, initial=0) < limit for array in sums.values()):
+            return
+        kept = rng.random(inputs[factor].shape) < 0.5
+        inputs[factor] = np.where(kept, inputs[factor], np.zeros_like(inputs[factor]))
+
+
+def value_range(operator: Operator, geometry: Geometry) -> int:
+    """Largest magnitude M of the integers of an exact-lane case (see `contents.exact_magnitude`)."""
+    terms, degree, scale = sum_size(operator, geometry)
+    return contents.exact_magnitude(geometry.dtype, terms, degree, scale)
+
+
+def sum_size(operator: Operator, geometry: Geometry) -> tuple[int, int, int]:
+    """(terms, degree, scale): terms of the longest sum, factors in each, and the divisor's share."""
+    ch, window = geometry.channels, geometry.window
+    taps, windows = window.taps, int(np.prod(window.output_size(geometry.spatial)))
+    if operator.family == "conv":
+        return ch.c // ch.groups * taps + 1, 2, 1
+    if operator.family == "conv.backward":
+        return max(ch.o // ch.groups * taps, ch.n * windows), 2, 1
+    if operator.family == "avg_pool":
+        return taps, 1, 1
+    if operator.family == "avg_pool.backward":
+        return taps, 1, taps
+    if operator.family in ("col2im", "max_pool.backward"):
+        return taps, 1, 1
+    return 1, 1, 1
+
+
+def normal_parameters(
+    operator: Operator, given: Mapping[str, Any], *, partial: bool = False
+) -> dict[str, object]:
+    """Spread, pair and complete parameters as people write them.
+
+    Parameters
+    ----------
+    operator
+        The operator.
+    given
+        Any subset of its parameters, in any form that `Window.of` takes.
+    partial
+        Whether ``kernel`` and ``input_size`` may be left out; they then stay out.
+    """
+    rank = operator.rank
+    values: dict[str, Any] = {}
+    for name in operator.parameters:
+        if name in given:
+            values[name] = given[name]
+        elif name == "stride" and operator.is_pooling:
+            values[name] = None
+        elif PARAMETERS[name].default is not None:
+            default = PARAMETERS[name].default
+            values[name] = (default,) * rank if PARAMETERS[name].kind == "low-high" else default
+        elif not partial:
+            raise ValueError(f"{operator.name} needs {name}")
+    kernel = values.get("kernel", 1)
+    window = Window.of(
+        (kernel,) * rank if isinstance(kernel, int) else kernel,
+        values["stride"],
+        values["padding"],
+        values["dilation"],
+    )
+    values |= {"padding": window.padding, "dilation": window.dilation}
+    if values["stride"] is not None:
+        values["stride"] = window.stride
+    if "kernel" in values:
+        values["kernel"] = window.kernel
+    if "input_size" in values:
+        values["input_size"] = tuple(values["input_size"])
+    return values

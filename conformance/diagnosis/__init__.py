@@ -1,0 +1,1 @@
+"""Diagnosis: which misreading, or else which condition, explains what a subject answered."""

@@ -1,0 +1,130 @@
+"""When does it fail? The shortest condition over features of a case that separates failing from passing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from convform.conformance.cases.case import Case
+from convform.conformance.diagnosis.findings import Condition
+from convform.reference.window import Window
+
+FEWEST = 4
+"""Failing and passing cases that are needed at least for a condition to mean anything."""
+
+Feature = Callable[[Case, Window], bool]
+
+
+def _x(case: Case) -> tuple[int, ...]:
+    sizes = case.sizes
+    return tuple(sizes[axis] for axis in _spatial(case))
+
+
+def _spatial(case: Case) -> list[str]:
+    axes = case.operator.inputs.get("x", case.operator.outputs.get("x", ""))
+    return axes.split()[2:]
+
+
+def _rooms(case: Case, window: Window) -> list[tuple[int, int]]:
+    """(room left by the kernel, stride) for each axis."""
+    return [
+        (n + low + high - e, s)
+        for n, e, s, (low, high) in zip(
+            _x(case), window.effective_kernel, window.stride, window.padding, strict=True
+        )
+    ]
+
+
+def _uneven(values: Sequence[Any]) -> bool:
+    return len(set(values)) > 1
+
+
+FEATURES: Mapping[str, Feature] = {
+    "H ≠ W": lambda case, window: _uneven(_x(case)),
+    "the kernel is not square": lambda case, window: _uneven(window.kernel),
+    "the kernel has more than one tap": lambda case, window: window.taps > 1,
+    "stride > 1": lambda case, window: max(window.stride) > 1,
+    "the strides differ": lambda case, window: _uneven(window.stride),
+    "stride is left to its default": lambda case, window: case.parameters["stride"] is None,
+    "stride does not divide n + p − e": lambda case, window: any(r % s for r, s in _rooms(case, window)),
+    "there is padding": lambda case, window: any(max(pair) > 0 for pair in window.padding),
+    "padding differs before and after": lambda case, window: any(low != high for low, high in window.padding),
+    "the paddings of the axes differ": lambda case, window: _uneven(window.padding),
+    "dilation > 1": lambda case, window: max(window.dilation) > 1,
+    "windows overlap": lambda case, window: any(
+        s < e and r >= s for (r, s), e in zip(_rooms(case, window), window.effective_kernel, strict=True)
+    ),
+    "the kernel exceeds the input": lambda case, window: any(
+        e > n for e, n in zip(window.effective_kernel, _x(case), strict=True)
+    ),
+    "there is more than one window": lambda case, window: any(r >= s for r, s in _rooms(case, window)),
+    "N > 1": lambda case, window: case.sizes["n"] > 1,
+    "C > 1": lambda case, window: case.sizes["c"] > 1,
+    "O > 1": lambda case, window: case.sizes.get("o", 1) > 1,
+    "groups > 1": lambda case, window: int(case.parameters.get("groups", 1)) > 1,  # type: ignore[call-overload]
+    "there is no bias": lambda case, window: "b" in case.operator.inputs and "b" not in case.inputs,
+    "ceil_mode is on": lambda case, window: bool(case.parameters.get("ceil_mode", False)),
+    "a window overhangs": lambda case, window: any(window.overhang(_x(case))),
+    "padding does not count": lambda case, window: not case.parameters.get("count_include_pad", True),
+    "x has negative elements": lambda case, window: bool(np.any(_data(case) < 0)),
+    "x has no positive element": lambda case, window: not np.any(_data(case) > 0),
+    "x has equal elements": lambda case, window: np.unique(_data(case)).size < _data(case).size,
+    "x has elements that are no integers": lambda case, window: bool(
+        np.any(_data(case) != np.rint(_data(case)))
+    ),
+    "the dtype is float32": lambda case, window: case.dtype == np.float32,
+    "the dtype is float16": lambda case, window: case.dtype == np.float16,
+    "the dtype is bfloat16": lambda case, window: case.dtype.name == "bfloat16",
+    "the dtype is an integer": lambda case, window: case.dtype.kind in "iu",
+    "arrays are not C-contiguous": lambda case, window: case.arrangement not in ("contiguous", "read-only"),
+    "arrays are read-only": lambda case, window: case.arrangement == "read-only",
+}
+"""Named properties of a case, those that people think of first in front."""
+
+
+def _data(case: Case) -> np.ndarray:
+    data = case.inputs.get("x", case.inputs.get("cols"))
+    assert data is not None
+    # ml_dtypes warns where NaN is compared.
+    return data.astype(np.float32) if data.dtype.name == "bfloat16" else data
+
+
+def learn(cases: Sequence[Case], right: Sequence[bool]) -> Condition | None:
+    """Find the shortest condition that separates failing from passing cases.
+
+    Parameters
+    ----------
+    cases
+        Valid cases.
+    right
+        Whether the subject was right, case by case.
+
+    Returns
+    -------
+    Condition or None
+        One feature, its negation, or two of them joined by "and" or "or"; None where nothing so short
+        separates them, or there are too few cases of one kind to tell.
+    """
+    valid = [(case, ok) for case, ok in zip(cases, right, strict=True) if case.refused is None]
+    fails, passes = sum(not ok for _, ok in valid), sum(ok for _, ok in valid)
+    if min(fails, passes) < FEWEST:
+        return None
+    wrong = np.array([not ok for _, ok in valid])
+    literals: list[tuple[str, np.ndarray]] = []
+    windows = [case.window for case, _ in valid]
+    for name, feature in FEATURES.items():
+        holds = np.array([feature(case, window) for (case, _), window in zip(valid, windows, strict=True)])
+        literals += [(name, holds), (f"not ({name})", ~holds)]
+    for name, holds in literals:
+        if np.array_equal(holds, wrong):
+            return Condition(name, (fails, fails), (passes, passes))
+    for (first, a), (second, b) in itertools.combinations(literals, 2):
+        if np.array_equal(a & b, wrong):
+            return Condition(f"{first} and {second}", (fails, fails), (passes, passes))
+    for (first, a), (second, b) in itertools.combinations(literals, 2):
+        if np.array_equal(a | b, wrong):
+            return Condition(f"{first}, or {second}", (fails, fails), (passes, passes))
+    return None

@@ -1,0 +1,282 @@
+"""Recording what a subject answers, so that a misreading can be replayed against all of it.
+
+Violations of different kinds have different evidence. A wrong value shows in ordinary calls; a wrong
+refusal in calls that must raise; memory between calls in a sequence of calls. Each kind has its own record:
+a list of cases, in order, and what was observed of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from convform import reference
+from convform.adapters import AdapterError
+from convform.adapters.process.client import share_memory
+from convform.conformance.cases import oracle
+from convform.conformance.cases.case import Case, build
+from convform.conformance.cases.contents import is_float
+from convform.conformance.cases.geometry import tables
+from convform.conformance.laws.compare import cells_that_differ
+from convform.conformance.laws.contract import returned_arrays
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import Drawn, Law, Listed, Swept
+from convform.conformance.subjects.subject import Answer, Subject, SubjectGone, SubjectRaised, call
+from convform.conformance.subjects.twin import twin_of
+from convform.reference.misreadings.misreading import Evaluate
+
+VALUES = "values"
+"""Kind of record that all laws about ordinary values share."""
+
+PER_LAW = 3
+"""Geometries that each law contributes to a record of values."""
+
+TOGETHER = 24
+"""Geometries in which everything varies at once."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of one call.
+
+    Attributes
+    ----------
+    outputs
+        Canonical arrays by name; empty where the call raised or answered in a wrong shape.
+    raised
+        Whether it raised.
+    mismatch
+        Native shape of the first array that is not as its layout asks for; None where all are.
+    changed
+        Names of the inputs that were modified.
+    shared
+        Whether an output lies in the memory of an input.
+    """
+
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    raised: bool = False
+    mismatch: tuple[int, ...] | None = None
+    changed: frozenset[str] = frozenset()
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """An ordered list of calls and what was observed of each.
+
+    Attributes
+    ----------
+    kind
+        `VALUES`, or the name of the law whose cases these are.
+    cases, observations
+        In the order of the calls.
+    outputs
+        Names of the outputs that count.
+    exact_dtype, memory
+        Whether dtypes count as well; whether side effects on memory are what counts.
+    coarse
+        Whether only right or wrong is compared, not the wrong values themselves: those depend on how
+        arrays lie in the subject's own layouts, or on calls that were made before.
+    lane
+        Whether answers are compared with the exact or the bounded lane's expectation.
+    standard
+        What the subject is held to.
+    arithmetic
+        Whether it sums products, or transforms and rounds.
+    memo
+        Expectations by the identity of the case, which the record keeps alive.
+    """
+
+    kind: str
+    cases: tuple[Case, ...]
+    observations: tuple[Observation, ...]
+    outputs: tuple[str, ...]
+    exact_dtype: bool = False
+    memory: bool = False
+    coarse: bool = False
+    lane: str = "exact"
+    standard: Evaluate = reference.evaluate
+    arithmetic: str = "sum"
+    memo: dict[int, oracle.Expected] = field(default_factory=dict, compare=False, repr=False)
+    roundings: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+
+    def expected(self, case: Case) -> oracle.Expected:
+        """What the standard answers to one of the cases; worked out once, for every replay asks for it."""
+        if id(case) not in self.memo:
+            exact = self.lane != "bounded"
+            self.memo[id(case)] = (
+                oracle.exact(case, self.standard, self.arithmetic)
+                if exact
+                else oracle.bounded(case, self.arithmetic, self.standard)
+            )
+        return self.memo[id(case)]
+
+    def rounding(self, case: Case) -> Mapping[str, np.ndarray]:
+        """By how much two right answers to one of the cases may differ; worked out once as well."""
+        if id(case) not in self.roundings:
+            self.roundings[id(case)] = oracle.rounding(case, self.standard, self.arithmetic)
+        return self.roundings[id(case)]
+
+    def owed(self, case: Case) -> list[str]:
+        """Outputs that a case has: no db without a bias."""
+        return [name for name in self.outputs if name != "db" or "b" in case.inputs]
+
+    def __len__(self) -> int:
+        """Number of calls."""
+        return len(self.cases)
+
+    def extended(self, cases: Sequence[Case], observations: Sequence[Observation]) -> Record:
+        """Return a record with more calls at the end."""
+        return replace(
+            self,
+            cases=(*self.cases, *cases),
+            observations=(*self.observations, *observations),
+        )
+
+
+def kind_of(law: Law) -> str:
+    """Kind of record that can explain a violation of a law."""
+    ordinary = law.level == "core" and law.lane == "exact"
+    return VALUES if ordinary else law.name
+
+
+def cases_for(subject: Subject, law: Law, seed: int) -> list[Case]:
+    """The calls that are evidence for violations of a law, in order."""
+    if kind_of(law) != VALUES:
+        cases = list(_cases_of(subject, law, 12, seed))
+        # A subject with memory shows it only when calls are repeated.
+        return [*cases, *cases[:4]] if law.name == "no_memory_between_calls" else cases
+    # The violated law first: its cases rule out most candidates.
+    cases = []
+    for other in sorted(laws_of(subject.operator), key=lambda other: other.name != law.name):
+        if kind_of(other) == VALUES and other.not_claimed(subject) is None:
+            size = TOGETHER if isinstance(other.source, Swept) else PER_LAW
+            cases += list(_cases_of(subject, other, size, seed))
+    return cases
+
+
+def _cases_of(subject: Subject, law: Law, size: int, seed: int) -> Iterator[Case]:
+    if law.not_claimed(subject) is not None:
+        return
+    if isinstance(law.source, Listed):
+        if law.name.startswith("worked_examples"):
+            return  # some of them are large
+        yield from law.source.cases(subject)
+        return
+    assert isinstance(law.source, (Drawn, Swept))
+    table = tables(subject.space, law.source.focus, sweep=True)
+    if table.empty:
+        return
+    for geometry in table.sweep(size, seed):
+        case = build(subject.operator, geometry)
+        if law.name == "views":
+            for arrangement in ("Fortran order", "strided", "negative strides", "read-only"):
+                yield replace(case, arrangement=arrangement)
+        else:
+            yield case
+
+
+def observe(subject: Subject, case: Case, evaluate: Evaluate | None = None) -> Observation:
+    """Call the subject once and look; or a twin of it, whose mathematics is `evaluate`."""
+    implementation = subject.implementation
+    if evaluate is not None:
+        implementation = twin_of(implementation, evaluate, case)
+    try:
+        answer = call(implementation, case)
+    except (SubjectRaised, SubjectGone, AdapterError):
+        return Observation(raised=True)
+    if answer.mismatch is not None:
+        return Observation(mismatch=answer.mismatch.shape)
+    outputs = answer.outputs
+    if case.refused is not None:
+        outputs = _raw_outputs(answer)
+    return Observation(
+        {name: array.copy() for name, array in outputs.items()},
+        changed=_changed(answer),
+        shared=_shared(answer),
+    )
+
+
+def _raw_outputs(answer: Answer) -> dict[str, np.ndarray]:
+    """Outputs of a call that should have been refused, as they came: there are no sizes to read them by."""
+    return {str(i): array for i, array in enumerate(returned_arrays(answer.returned))}
+
+
+def _changed(answer: Answer) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, before in answer.before.items()
+        if np.asarray(answer.arguments[name]).tobytes() != before.tobytes()
+    )
+
+
+def _shared(answer: Answer) -> bool:
+    arguments = [value for value in answer.arguments.values() if isinstance(value, np.ndarray)]
+    return any(
+        share_memory(output, argument)
+        for output in returned_arrays(answer.returned)
+        for argument in arguments
+    )
+
+
+def same(record: Record, case: Case, seen: Observation, other: Observation) -> bool:
+    """Whether two observations of a case agree, as far as the record's kind of evidence goes."""
+    if seen.raised != other.raised or seen.mismatch != other.mismatch:
+        return False
+    if record.memory:
+        return seen.changed == other.changed and seen.shared == other.shared
+    if case.refused is not None or seen.raised or seen.mismatch is not None:
+        # What comes back from a call that should have raised has no agreed form: only that it came.
+        return True
+    if record.coarse:
+        return is_right(record, case, seen) == is_right(record, case, other)
+    return all(
+        name in seen.outputs
+        and name in other.outputs
+        and _equal(record, case, name, seen.outputs[name], other.outputs[name])
+        for name in record.owed(case)
+    )
+
+
+def is_right(record: Record, case: Case, seen: Observation) -> bool:
+    """Whether an observation is what the standard asks for."""
+    if case.refused is not None:
+        return seen.raised
+    if seen.raised or seen.mismatch is not None:
+        return False
+    if record.memory:
+        return not seen.changed and not seen.shared
+    expected = record.expected(case)
+    for name in record.owed(case):
+        if name not in seen.outputs or seen.outputs[name].shape != expected.values[name].shape:
+            return False
+        if record.exact_dtype and name != "indices" and seen.outputs[name].dtype != case.dtype:
+            return False
+        if cells_that_differ(seen.outputs[name], expected.values[name], expected.tolerance.get(name)).any():
+            return False
+    return True
+
+
+def _equal(record: Record, case: Case, name: str, a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal bit for bit; real numbers and averages to within rounding."""
+    if a.shape != b.shape:
+        return False
+    if np.array_equal(a, b, equal_nan=is_float(a.dtype) and is_float(b.dtype)):
+        return True
+    allowed = record.rounding(case).get(name)
+    return allowed is not None and not cells_that_differ(a, b, allowed).any()
+
+
+def settings_of(subject: Subject, law: Law) -> dict[str, Any]:
+    """What counts as evidence for a law, beyond values."""
+    return {
+        "lane": law.lane,
+        "standard": subject.standard,
+        "arithmetic": subject.implementation.claims.arithmetic,
+        "exact_dtype": law.name == "dtype",
+        "memory": law.name in ("inputs_unmodified", "no_shared_memory"),
+        "coarse": law.level == "strict" or law.lane == "bounded",
+    }

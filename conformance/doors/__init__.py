@@ -1,0 +1,1 @@
+"""Doors: the command line, pytest, Python, and the process that a subject lives in."""

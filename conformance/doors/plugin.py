@@ -1,0 +1,45 @@
+"""The pytest plugin: ``pytest --pyargs convform.conformance --adapter NAME_OR_FILE``, one item per law."""
+
+from __future__ import annotations
+
+import pytest
+
+# Nothing heavy is imported here: every pytest run in the environment loads this module.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; all of them start with ``--adapter`` or ``--convform``."""
+    group = parser.getgroup("convform", "judging implementations of convolution and pooling")
+    group.addoption(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="adapter to judge: an installed name, file.py, or file.py:name (repeatable)",
+    )
+    profiles = ["brief", "quick", "full", "search"]  # law.py is not imported before it is asked for
+    group.addoption("--convform-profile", default="quick", choices=profiles, help="how many cases")
+    group.addoption(
+        "--convform-level",
+        default="core",
+        choices=["core", "strict"],
+        help="violations above this level are reported as expected failures",
+    )
+    group.addoption("--convform-seed", type=int, default=0, metavar="N", help="seed of every random choice")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End the run with one sentence where there is nothing to judge; exit codes are those of the command."""
+    targets = session.config.getoption("--adapter")
+    if not targets:
+        return
+    from convform.adapters import AdapterError, Unavailable, find
+    from convform.conformance.running.runner import selected_operators
+
+    for target in targets:
+        try:
+            for adapter in find(target):
+                selected_operators(adapter, None)
+        except AdapterError as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            pytest.exit(f"convform: {error}{hint}", returncode=3 if isinstance(error, Unavailable) else 2)

@@ -1,0 +1,132 @@
+"""One pytest item for each law of each operator of the adapters given with ``--adapter``."""
+
+from __future__ import annotations
+
+import atexit
+import io
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from rich.console import Console
+
+from convform.adapters import Adapter, find
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import PROFILES
+from convform.conformance.reports.report import LawResult
+from convform.conformance.reports.terminal import law_view
+from convform.conformance.running.runner import known_limits_applied, run_law
+from convform.conformance.running.smoke import SMOKE, smoke
+from convform.conformance.subjects.guard import watching
+from convform.conformance.subjects.isolation import isolated
+from convform.conformance.subjects.subject import Subject
+
+_NAMES = ("target", "adapter_name", "operator", "law_name")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make the items: adapter × operator × law."""
+    if "law_name" not in metafunc.fixturenames:
+        return
+    targets = metafunc.config.getoption("--adapter")
+    items = [item for target in targets for item in _items(target)]
+    if not targets:
+        # An empty list would be reported as a riddle about parameter sets.
+        skip = pytest.mark.skip(reason="no adapter to judge: give --adapter NAME_OR_FILE")
+        metafunc.parametrize(_NAMES, [pytest.param("", "", "", "", marks=skip)], ids=["no adapter given"])
+        return
+    metafunc.parametrize(_NAMES, items, ids=["-".join(item[1:]) for item in items])
+
+
+def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
+    # Targets that cannot be found have ended the run before this, in the plugin.
+    adapters = find(target)
+    for adapter in adapters:
+        # Reproducers load the adapter by what is here called its target.
+        own = target if len(adapters) == 1 else f"{target}:{adapter.name}"
+        for name, implementation in adapter.implementations.items():
+            yield own, adapter.name, name, SMOKE
+            for law in laws_of(implementation.operator):
+                yield own, adapter.name, name, law.name
+
+
+@cache
+def _adapter(target: str, name: str) -> Adapter:
+    adapter = next(adapter for adapter in find(target) if adapter.name == name)
+    if not adapter.isolated:
+        return adapter
+    context = isolated(adapter, target)
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
+
+
+@cache
+def _smoke(target: str, adapter_name: str, operator: str) -> tuple[Subject | None, LawResult]:
+    return smoke(_adapter(target, adapter_name).implementations[operator])
+
+
+def _decided_with(adapter: Adapter, operator: str, law_name: str) -> list[str]:
+    """Names of the laws that the known limits of a law cover, itself included."""
+    together = {law_name}
+    laws = laws_of(adapter.implementations[operator].operator)
+    for limit in adapter.known_limits:
+        covered = {law.name for law in laws if limit.law_or_clause in (law.name, *law.clauses)}
+        if limit.operator == operator and law_name in covered:
+            together |= covered
+    return [law.name for law in laws if law.name in together]
+
+
+@cache
+def _ran(
+    target: str, adapter_name: str, operator: str, law_name: str, profile: str, seed: int
+) -> tuple[LawResult, str]:
+    """Run a law once: its result, and what the subject did and printed meanwhile."""
+    subject, _ = _smoke(target, adapter_name, operator)
+    assert subject is not None
+    law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+    with watching(seed) as conduct:
+        result = run_law(subject, law, PROFILES[profile], seed, target)
+    return result, "".join(f"{remark}\n" for remark in conduct.remarks) + conduct.printed.text
+
+
+def test_law(
+    target: str, adapter_name: str, operator: str, law_name: str, pytestconfig: pytest.Config
+) -> None:
+    """The law holds for the operator; otherwise the failure shows the smallest violation."""
+    adapter = _adapter(target, adapter_name)
+    if adapter.available and (problem := adapter.available()):
+        pytest.skip(f"unavailable: {problem}")
+    subject, result = _smoke(target, adapter_name, operator)
+    if subject is None and law_name != SMOKE:
+        pytest.skip(f"broken adapter: {result.reason}")
+    if law_name != SMOKE:
+        profile, seed = (
+            pytestconfig.getoption("--convform-profile"),
+            pytestconfig.getoption("--convform-seed"),
+        )
+        # A limit may be kept alive by another law: all that it covers are run before it is applied.
+        found = {}
+        for name in _decided_with(adapter, operator, law_name):
+            found[name], said = _ran(target, adapter_name, operator, name, profile, seed)
+            if name == law_name:
+                print(said, end="")  # pytest shows this beside a failure
+        thorough = PROFILES[profile].thorough
+        applied = known_limits_applied(adapter, operator, list(found.values()), thorough=thorough)
+        result = next(one for one in applied if one.law == law_name)
+    if result.status == "not-claimed":
+        pytest.skip(f"not claimed: {result.reason}")
+    if result.status == "known":
+        pytest.xfail(f"known limit: {result.reason} {result.link}")
+    if result.status == "error":
+        pytest.fail(result.reason or "broken adapter", pytrace=False)
+    if result.status == "violated":
+        if not result.decides(pytestconfig.getoption("--convform-level")):
+            pytest.xfail(f"strict, does not decide at level core: {result.clauses[0]}")
+        pytest.fail(_drawn(operator, result), pytrace=False)
+
+
+def _drawn(operator: str, result: LawResult) -> str:
+    console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None)
+    console.print(law_view(operator, result))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()

@@ -1,0 +1,1 @@
+"""Inference: an adapter found by experiment, for a homework that has none."""

@@ -1,0 +1,1 @@
+"""The matrix of operators × backends, and the ledger of their divergences."""

@@ -1,0 +1,1 @@
+"""Reports: what a run found, as values, as text and as programs that show it."""

@@ -1,0 +1,1 @@
+"""Running: a subject is taken through its laws, in this process or in several."""

@@ -1,0 +1,312 @@
+"""Judging in several processes at once: the same laws, the same verdicts, sooner.
+
+Each process of the pool finds the adapter by itself, in a process of the subject's own where that is asked
+for, and runs one law of one operator at a time. Results come back as data and are put together in the order
+in which a single process would have found them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copyreg
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.connection import wait
+from types import MappingProxyType
+from typing import Any
+
+from convform.adapters import Adapter, AdapterError, find
+from convform.adapters.errors import NoAdapter
+from convform.adapters.process.client import Limits
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import Profile
+from convform.conformance.reports.report import LawResult, OperatorReport
+from convform.conformance.running.runner import Progress, diagnosed, known_limits_applied, run_law
+from convform.conformance.running.smoke import SMOKE, smoke
+from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
+from convform.conformance.subjects.isolation import isolated
+from convform.conformance.subjects.subject import Subject
+from convform.spec.clauses import LEVELS
+from convform.spec.operators import OPERATORS, Operator
+
+
+def _operator(name: str) -> Operator:
+    return OPERATORS[name]
+
+
+def _read_only(mapping: dict[str, Any]) -> MappingProxyType[str, Any]:
+    return MappingProxyType(mapping)
+
+
+# Cases hold rows of the operator table and read-only mappings, which do not travel by themselves.
+copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
+copyreg.pickle(Operator, lambda operator: (_operator, (operator.name,)))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a process of the pool finds and judges an adapter.
+
+    Attributes
+    ----------
+    target, adapter
+        What `convform.adapters.find` finds it by, and its name.
+    profile, seed
+        As for `convform.conformance.running.runner.check`.
+    origin
+        What reproducers load it by.
+    isolated, limits
+        Whether to judge it in a process of its own, and what that may spend.
+    """
+
+    target: str
+    adapter: str
+    profile: Profile
+    seed: int
+    origin: str | None = None
+    isolated: bool = False
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one job came to: results of laws, and what the subject did besides answering."""
+
+    results: tuple[LawResult, ...]
+    remarks: tuple[Remark, ...]
+    printed: Printed
+
+
+def in_parallel(
+    adapter: Adapter, names: Sequence[str], setting: Setting, jobs: int, progress: Progress | None = None
+) -> tuple[list[OperatorReport], tuple[Remark, ...], Printed]:
+    """Judge implementations as `convform.conformance.running.runner.judge` does, in `jobs` processes.
+
+    Parameters
+    ----------
+    adapter
+        The adapter, of which the operators and known limits count here.
+    names
+        Names of the operators.
+    setting
+        How the other processes find and judge it.
+    jobs
+        Number of processes.
+    progress
+        Called with operator and law when a law is done.
+
+    Raises
+    ------
+    AdapterError
+        If another process cannot find the adapter, or the subject ends it.
+    """
+    note = progress or (lambda operator, law: None)
+    done: dict[tuple[str, str], Done] = {}
+    with pool(jobs) as processes:
+
+        def run(keys: Iterable[tuple[str, str]], has_died: bool = False) -> None:
+            futures: dict[Future[Done], tuple[str, str]] = {
+                processes.submit(_run_law, setting, *key, has_died): key for key in keys
+            }
+            for future in as_completed(futures):
+                key = futures[future]
+                done[key] = future.result()
+                note(*key)
+
+        run((name, SMOKE) for name in names)
+        sound = [name for name in names if done[name, SMOKE].results[0].status == "holds"]
+        keys = [(name, SMOKE) for name in names]
+        keys += [
+            (name, law.name)
+            for level in LEVELS
+            for name in sound
+            for law in laws_of(OPERATORS[name])
+            if law.level == level
+        ]
+        run(keys[len(names) :])
+        run(_after_a_death(keys, done), has_died=True)
+        found = {name: [done[key].results[0] for key in keys if key[0] == name] for name in names}
+        violated = [name for name in sound if any(law.status == "violated" for law in found[name])]
+        explained = [processes.submit(_diagnose, setting, name, found[name]) for name in violated]
+        for name, future in zip(violated, explained, strict=True):
+            note(name, "diagnosis")
+            done[name, "diagnosis"] = future.result()
+            found[name] = list(future.result().results)
+            keys.append((name, "diagnosis"))
+    thorough = setting.profile.thorough
+    reports = [
+        OperatorReport(name, tuple(known_limits_applied(adapter, name, found[name], thorough=thorough)))
+        for name in names
+    ]
+    return reports, _remarks(done[key] for key in keys), _printed(done[key] for key in keys)
+
+
+def _after_a_death(
+    keys: Iterable[tuple[str, str]], done: dict[tuple[str, str], Done]
+) -> list[tuple[str, str]]:
+    """Laws in which a subject died that had died before: one process spends less on them."""
+    died: set[str] = set()
+    again = []
+    for name, law in keys:
+        if done[name, law].results[0].outcome is not None:
+            if name in died:
+                again.append((name, law))
+            died.add(name)
+    return again
+
+
+def _remarks(done: Iterable[Done]) -> tuple[Remark, ...]:
+    """Put remarks together as a single run would have made them."""
+    remarks: dict[str, Remark] = {}
+    for remark in (remark for one in done for remark in one.remarks):
+        before = remarks.get(remark.says, Remark(remark.says))
+        operators = tuple(dict.fromkeys((*before.operators, *remark.operators)))
+        # What only a whole run shows is said once.
+        calls = before.calls + remark.calls if remark.operators else remark.calls
+        remarks[remark.says] = Remark(remark.says, operators, calls)
+    return tuple(remarks.values())
+
+
+def _printed(done: Iterable[Done]) -> Printed:
+    papers = [one.printed for one in done]
+    text = "".join(paper.text for paper in papers)
+    kept = text.encode()[:KEPT_CHARACTERS].decode("utf-8", "replace")
+    return Printed(sum(paper.lines for paper in papers), kept)
+
+
+# ------------------------------------------------------------------------------------------ the pool
+
+
+class JudgeEnded(AdapterError):
+    """A process of the pool has ended before its work was done."""
+
+
+@contextmanager
+def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes that judge; none is left behind, however the context ends.
+
+    Raises
+    ------
+    JudgeEnded
+        If one of them ends before its work is done.
+    """
+    # A homework called queue.py in the current folder must not replace Python's.
+    before, others = os.environ.get("PYTHONSAFEPATH"), set(multiprocessing.active_children())
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as processes:
+            try:
+                yield processes
+            except BaseException:
+                for child in set(multiprocessing.active_children()) - others:
+                    child.kill()
+                processes.shutdown(cancel_futures=True)
+                raise
+    except BrokenProcessPool:
+        raise JudgeEnded(
+            "a process of the judge has ended: the subject has crashed it, or memory was short",
+            "judge it in a process of its own: --isolate",
+        ) from None
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _begin() -> None:
+    """Leave interrupts to the process that started this one, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+@cache
+def judged(setting: Setting) -> Adapter:
+    """Find the adapter in this process, in a process of its own where that is asked for."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    with quiet():
+        adapter = _found(setting)
+    if not setting.isolated:
+        return adapter
+    context = isolated(adapter, setting.target, setting.limits)
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
+
+
+def _found(setting: Setting) -> Adapter:
+    try:
+        adapters: Sequence[Adapter] = find(setting.target)
+    except NoAdapter:
+        from convform.conformance.inference.infer import (
+            infer_target,  # it is large, and most runs need none of it
+        )
+
+        adapters = infer_target(setting.target).adapters
+    return next(adapter for adapter in adapters if adapter.name == setting.adapter)
+
+
+@cache
+def _smoked(setting: Setting, operator: str) -> tuple[Subject | None, LawResult]:
+    return smoke(judged(setting).implementations[operator])
+
+
+def _watched(seed: int, work: Callable[[], list[LawResult]]) -> Done:
+    with watching(seed) as conduct:
+        results = work()
+    return Done(tuple(results), conduct.remarks, conduct.printed)
+
+
+def _run_law(setting: Setting, operator: str, law_name: str, has_died: bool) -> Done:
+    """Run one law: what a process of the pool does."""
+    if law_name == SMOKE:
+        return _watched(setting.seed, lambda: [_smoked(setting, operator)[1]])
+    with watching(setting.seed):  # its conduct in the smoke law is known
+        subject, _ = _smoked(setting, operator)
+    assert subject is not None
+    law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+
+    def work() -> list[LawResult]:
+        how = {"shrink_known": False, "has_died": has_died}
+        return [run_law(subject, law, setting.profile, setting.seed, setting.origin, **how)]
+
+    return _watched(setting.seed, work)
+
+
+def _diagnose(setting: Setting, operator: str, results: Sequence[LawResult]) -> Done:
+    """Explain what is violated: the other thing that a process of the pool does."""
+    with watching(setting.seed):
+        subject, _ = _smoked(setting, operator)
+    assert subject is not None
+    return _watched(setting.seed, lambda: diagnosed(subject, results, setting.seed))
+
+
+def setting_of(adapter: Adapter, origin: str | None, **how: Any) -> Setting:
+    """Say how another process finds an adapter.
+
+    Raises
+    ------
+    AdapterError
+        If it is not known where that could find it.
+    """
+    target = adapter.origin or origin
+    if target is None:
+        raise AdapterError(
+            f"the adapter {adapter.name!r} was not loaded from anywhere, so no other process can find it",
+            f"save it in a file and load it: load('hw.py:{adapter.name}'); or leave jobs out",
+        )
+    return Setting(target, adapter.name, origin=origin, **how)

@@ -1,0 +1,1 @@
+"""Subjects: how the judge calls them, watches them, and keeps them apart from itself."""

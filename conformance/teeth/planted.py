@@ -1,0 +1,267 @@
+"""How good is the diagnosis? Misreadings are planted into a homework, and it is counted which one is named.
+
+The homework has other layouts and call shapes than the reference: channels last, weights "kh kw i o",
+columns with one row for each window, a function for each operator. A misreading, or a pair of them, is
+planted into it; the laws are run until one is violated; and what the diagnosis names first is compared with
+what was planted. A name is right as well if nothing that the homework can be asked tells the two apart.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+
+from convform.adapters import Adapter
+from convform.conformance.diagnosis.diagnose import Explanation, coincide, diagnose
+from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import QUICK
+from convform.conformance.running.runner import run_law
+from convform.conformance.running.smoke import smoke
+from convform.conformance.teeth.kills import RANK
+from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.misreading import Evaluate, misread
+from convform.spec.operators import OPERATORS, Operator
+
+NAMED, EQUIVALENT, SILENT, WRONG, UNSEEN = "named", "equivalent", "silent", "wrong", "unseen"
+"""What can come of a plant: the planted one is named first; one that cannot be told from it is; nothing is
+named; another one is; or no law was violated."""
+
+# canonical axes → how the homework has them
+_LAYOUTS = {
+    "n c h w": "n h w c",
+    "n c oh ow": "n oh ow c",
+    "n o oh ow": "n oh ow o",
+    "o i kh kw": "kh kw i o",
+    "o": "o",
+    "n c kh kw oh ow": "(n oh ow) (kh kw c)",
+}
+
+
+def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
+    """Write a homework whose mathematics is `evaluate`, in layouts and a call shape of its own."""
+    adapter = Adapter(
+        "planted",
+        input="n h w c",
+        weight="kh kw i o",
+        columns="(n oh ow) (kh kw c)",
+        output="n oh ow o" if operator.family.startswith("conv") else "n oh ow c",
+    )
+
+    def back(name: str, array: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+        axes = {**operator.inputs, **operator.outputs}[name]
+        if name == "cols":
+            # n oh ow kh kw c, by hand: reading merged axes of an empty batch is more than einops does.
+            if array.ndim != 2:
+                raise ValueError(f"columns of shape {array.shape}")
+            return array.reshape(sizes).transpose(0, 5, 3, 4, 1, 2)
+        return rearrange(array, f"{_LAYOUTS[axes]} -> {axes}")
+
+    def run(arrays: dict[str, Any], parameters: dict[str, Any]) -> Any:
+        sizes: tuple[int, ...] = ()
+        if "cols" in arrays:
+            n, h, w, c = parameters["input_size"]
+            parameters = {**parameters, "input_size": (n, c, h, w)}
+            sizes = (n, *(_windows(size, axis, parameters) for axis, size in enumerate((h, w))))
+            sizes = (*sizes, *parameters["kernel"], c)
+        inputs = {name: back(name, array, sizes) for name, array in arrays.items() if array is not None}
+        outputs = evaluate(operator.name, inputs, parameters)
+        native = {}
+        for name, array in outputs.items():
+            axes = operator.outputs[name]
+            fits = array.ndim == len(axes.split())
+            native[name] = rearrange(array, f"{axes} -> {_LAYOUTS[axes]}") if fits else array
+        if "indices" in native:
+            return native["y"], native["indices"]
+        return native if len(native) > 1 else next(iter(native.values()))
+
+    _register(adapter, operator, run)
+    return adapter
+
+
+def _windows(n: int, axis: int, parameters: dict[str, Any]) -> int:
+    low, high = parameters["padding"][axis]
+    extent = parameters["dilation"][axis] * (parameters["kernel"][axis] - 1) + 1
+    return int((n + low + high - extent) // parameters["stride"][axis] + 1)
+
+
+def _register(adapter: Adapter, operator: Operator, run: Any) -> None:
+    """Register a wrapper with the call shape of the operator's family."""
+    claims: dict[str, Any] = {"padding": "low-high", "dtypes": ("float64", "float32", "float16")}
+    if not operator.family.startswith("avg_pool"):
+        claims["dtypes"] = (*claims["dtypes"], "int64")
+    if operator.family == "max_pool":
+        claims["indices"] = True
+    implements = adapter.implements(operator.name, **claims)
+    family = operator.family
+    if family == "im2col":
+
+        @implements
+        def _(x, kernel, stride, padding, dilation):  # type: ignore[no-untyped-def]
+            return run({"x": x}, _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation))
+
+    elif family == "col2im":
+
+        @implements
+        def _(cols, input_size, kernel, stride, padding, dilation):  # type: ignore[no-untyped-def]
+            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+            return run({"cols": cols}, {"input_size": input_size, **window})
+
+    elif family == "conv":
+
+        @implements
+        def _(x, w, stride, padding, dilation, groups, b=None):  # type: ignore[no-untyped-def]
+            window = _given(stride=stride, padding=padding, dilation=dilation, groups=groups)
+            return run({"x": x, "w": w, "b": b}, window)
+
+    elif family == "conv.backward":
+
+        @implements
+        def _(x, w, dy, stride, padding, dilation, groups, b=None):  # type: ignore[no-untyped-def]
+            window = _given(stride=stride, padding=padding, dilation=dilation, groups=groups)
+            return run({"x": x, "w": w, "b": b, "dy": dy}, window)
+
+    elif family == "max_pool":
+
+        @implements
+        def _(x, kernel, stride, padding, dilation, ceil_mode):  # type: ignore[no-untyped-def]
+            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+            return run({"x": x}, {**window, "ceil_mode": ceil_mode})
+
+    elif family == "max_pool.backward":
+
+        @implements
+        def _(x, dy, kernel, stride, padding, dilation, ceil_mode):  # type: ignore[no-untyped-def]
+            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+            return run({"x": x, "dy": dy}, {**window, "ceil_mode": ceil_mode})
+
+    elif family == "avg_pool":
+
+        @implements
+        def _(x, kernel, stride, padding, dilation, ceil_mode, count_include_pad):  # type: ignore[no-untyped-def]
+            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+            return run({"x": x}, {**window, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad})
+
+    else:
+
+        @implements
+        def _(x, dy, kernel, stride, padding, dilation, ceil_mode, count_include_pad):  # type: ignore[no-untyped-def]
+            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+            flags = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+            return run({"x": x, "dy": dy}, {**window, **flags})
+
+
+def _given(**parameters: Any) -> dict[str, Any]:
+    return parameters
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What came of one plant.
+
+    Attributes
+    ----------
+    planted, operator
+        What was planted where.
+    outcome
+        One of `NAMED`, `EQUIVALENT`, `SILENT`, `WRONG`, `UNSEEN`.
+    named
+        What the diagnosis named first.
+    law
+        The law that was violated.
+    seconds
+        Duration of the diagnosis.
+    """
+
+    planted: tuple[str, ...]
+    operator: str
+    outcome: str
+    named: tuple[str, ...]
+    law: str | None
+    seconds: float
+
+
+def plant(explanation: Explanation, operator: Operator, seed: int = 0) -> Plant:
+    """Plant misreadings into the homework, find a violation, and ask for the cause."""
+    names = tuple(m.name for m in explanation)
+    with np.errstate(all="ignore"):
+        adapter = homework(operator, misread(*explanation))
+        subject, _ = smoke(adapter.implementations[operator.name])
+        if subject is None:
+            return Plant(names, operator.name, UNSEEN, (), "smoke", 0.0)
+        for law in laws_of(operator):
+            result = run_law(subject, law, QUICK, seed, shrink=False)
+            if result.status != "violated" or result.violation is None:
+                continue
+            started = time.perf_counter()
+            findings = diagnose(subject, law, result.violation.case, seed)
+            seconds = time.perf_counter() - started
+            if not findings.diagnoses:
+                return Plant(names, operator.name, SILENT, (), law.name, seconds)
+            first = findings.diagnoses[0].misreadings
+            if set(first) == set(names):
+                return Plant(names, operator.name, NAMED, first, law.name, seconds)
+            other = tuple(MISREADINGS[name] for name in first)
+            outcome = EQUIVALENT if coincide(explanation, other, subject, law, seed) else WRONG
+            return Plant(names, operator.name, outcome, first, law.name, seconds)
+    return Plant(names, operator.name, UNSEEN, (), None, 0.0)
+
+
+def operator_of(family: str) -> Operator:
+    """Return the operator of a family that plants are made in."""
+    return next(op for op in OPERATORS.values() if op.rank == RANK and op.family == family)
+
+
+def plant_all(names: Sequence[str] | None = None, seed: int = 0) -> Iterator[Plant]:
+    """Plant every misreading alone, in the first family it can occur in."""
+    for name in names or MISREADINGS:
+        misreading = MISREADINGS[name]
+        if not misreading.within_rounding:
+            yield plant((misreading,), operator_of(misreading.families[0]), seed)
+
+
+def plant_pairs(count: int, seed: int = 0) -> Iterator[Plant]:
+    """Plant random pairs of misreadings about values, in a family that both can occur in."""
+    rng = random.Random(seed)
+    done = 0
+    while done < count:
+        family = rng.choice([op.family for op in OPERATORS.values() if op.rank == RANK])
+        usable = [
+            m
+            for m in MISREADINGS.values()
+            if m.applies_to(family)
+            and not m.within_rounding
+            and not m.of_half_types  # about rounding, as those of CONV-5 and AVGPOOL-4
+            and _is_about_values(m.clause)
+        ]
+        if len(usable) >= 2:
+            done += 1
+            yield plant(tuple(rng.sample(usable, 2)), operator_of(family), seed)
+
+
+def _is_about_values(clause: str) -> bool:
+    from convform.spec.clauses import clause as look_up
+
+    return look_up(clause).level == "core" and clause not in ("CONV-5", "AVGPOOL-4")
+
+
+def summary(plants: Sequence[Plant], title: str) -> str:
+    """Write the figures in a few words."""
+    seen = [plant for plant in plants if plant.outcome != UNSEEN]
+    total = max(len(seen), 1)
+    right = sum(plant.outcome in (NAMED, EQUIVALENT) for plant in seen)
+    wrong = sum(plant.outcome == WRONG for plant in seen)
+    silent = sum(plant.outcome == SILENT for plant in seen)
+    slow = max((plant.seconds for plant in seen), default=0.0)
+    middle = statistics.median([plant.seconds for plant in seen] or [0.0])
+    return (
+        f"{title}: {len(plants)} planted, {len(seen)} seen by a law; right cause first {right} "
+        f"({100 * right / total:.1f} %), wrong cause {wrong} ({100 * wrong / total:.1f} %), "
+        f"none named {silent}; diagnosis {middle:.2f} s in the median, {slow:.2f} s at most"
+    )

@@ -1,0 +1,947 @@
+"""Misreadings of the window and of what pooling adds to it (WINDOW-1 to -5, -7, -8, POOL-1 and POOL-2).
+
+Three kinds of code make these mistakes, and a helper stands for each: a size formula that is wrong while
+the windows lie where they should (`counting`), windows that lie elsewhere while their number is right
+(`placing`), and one that has another window in mind altogether (`windowed`). A gradient with a wrong
+formula visits as many windows as it counts and fails where dy has fewer; one with a wrong window
+visits those of dy. Elements that a misplaced window reads outside of the input count as padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
+from convform.reference.misreadings.misreading import (
+    Evaluate,
+    Inputs,
+    Parameters,
+    call_twist,
+    changing_outputs,
+    steps_twist,
+)
+from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.window import Size, Window, per_axis
+from convform.spec.operators import FAMILIES, OPERATORS
+
+FORWARD = ("im2col", "conv", "max_pool", "avg_pool")
+POOLS = ("max_pool", "max_pool.backward", "avg_pool", "avg_pool.backward")
+WITH_KERNEL = ("im2col", "col2im", *POOLS)
+"""Families with a parameter `kernel`; a convolution finds its kernel size in its weights."""
+
+NOWHERE = -(1 << 30)
+"""A position that is outside of every input."""
+
+WindowChange = Callable[[Window], Window]
+
+
+def counting(steps: Steps, output_size: Callable[[Window, Size], Size]) -> Steps:
+    """Count the windows in another way; a gradient computes its own number too."""
+
+    def backward_positions(window: Window, size: Size, output: Size) -> Positions:
+        own = output_size(window, size)
+        if any(mine > given for mine, given in zip(own, output, strict=True)):
+            raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
+        every = (steps.backward_positions or steps.positions)(window, size, output)
+        return tuple(
+            np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
+        )
+
+    return replace(steps, output_size=output_size, backward_positions=backward_positions)
+
+
+def placing(steps: Steps, change: WindowChange) -> Steps:
+    """Place the windows as those of another window, in the number of the one given."""
+    backward = steps.backward_positions
+    return replace(
+        steps,
+        positions=lambda window, size, output: steps.positions(change(window), size, output),
+        backward_positions=backward and (lambda window, size, output: backward(change(window), size, output)),
+        divisor=lambda window, size, where, include: steps.divisor(change(window), size, where, include),
+    )
+
+
+def windowed(steps: Steps, change: WindowChange) -> Steps:
+    """Take another window for the one given, everywhere."""
+    placed = placing(steps, change)
+    return replace(placed, output_size=lambda window, size: steps.output_size(change(window), size))
+
+
+def on_all_axes(values: Size) -> Size:
+    """Repeat the first value: ``(2, 3) → (2, 2)``."""
+    return values[:1] * len(values)
+
+
+def first_axis_only(values: Size) -> Size:
+    """Keep the first value and let the others be one: ``(2, 3) → (2, 1)``."""
+    return values[:1] + (1,) * (len(values) - 1)
+
+
+# --- WINDOW-1: output size -------------------------------------------------------------------------------
+
+
+@steps_twist(
+    "width from height",
+    "WINDOW-1",
+    FAMILIES,
+    says="with the output width computed from the input height",
+    look="Each axis has its own input size. Look for the height in the formula of the output width.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(window, on_all_axes(size)))
+
+
+@steps_twist(
+    "first kernel size on all axes",
+    "WINDOW-1",
+    WITH_KERNEL,
+    says="with a square kernel of the kernel's height",
+    look="The kernel size has one number for each axis. Look for kernel[0] where the width is meant.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, kernel=on_all_axes(window.kernel)))
+
+
+@steps_twist(
+    "kernel size reversed",
+    "WINDOW-1",
+    ("im2col", *POOLS),
+    says="with the kernel size read as (width, height)",
+    look="The kernel size is (height, width), in the order of the axes of x. Look where you unpack it.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, kernel=window.kernel[::-1]))
+
+
+@steps_twist(
+    "height's kernel in the width's size",
+    "WINDOW-1",
+    FAMILIES,
+    says="with the output width computed from the kernel's height",
+    look="The width of the output needs the width of the kernel. Look for kh in the formula of the width.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(
+        steps,
+        lambda window, size: steps.output_size(replace(window, kernel=on_all_axes(window.kernel)), size),
+    )
+
+
+@steps_twist(
+    "plus one missing",
+    "WINDOW-1",
+    FAMILIES,
+    says="without the last window along each axis",
+    look="The output size is the quotient plus one: a kernel that just fits has one window. "
+    "Look for a missing + 1, or for a range that ends one too early.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: tuple(o - 1 for o in steps.output_size(window, size)))
+
+
+@steps_twist(
+    "plus one under the fraction",
+    "WINDOW-1",
+    FAMILIES,
+    says="with the one of the output size added before dividing by the stride",
+    look="The one is added after the division: ⌊(n + p_lo + p_hi − e)/s⌋ + 1. Check the parentheses.",
+)
+def _(steps: Steps) -> Steps:
+    def output_size(window: Window, size: Size) -> Size:
+        one_more = tuple((low, high + 1) for low, high in window.padding)
+        return tuple(o - 1 for o in steps.output_size(replace(window, padding=one_more), size))
+
+    return counting(steps, output_size)
+
+
+@steps_twist(
+    "padding counted once",
+    "WINDOW-1",
+    FAMILIES,
+    says="with only one side's padding in the output size",
+    look="Both sides are padded, so n + p_lo + p_hi (n + 2p) stands in the size formula.",
+)
+def _(steps: Steps) -> Steps:
+    def output_size(window: Window, size: Size) -> Size:
+        return steps.output_size(replace(window, padding=tuple((low, 0) for low, _ in window.padding)), size)
+
+    return counting(steps, output_size)
+
+
+@steps_twist(
+    "output size forgets padding",
+    "WINDOW-1",
+    FAMILIES,
+    says="with the output size of the unpadded input",
+    look="Padding makes room for more windows: n + p_lo + p_hi stands in the size formula.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(unpadded(window), size))
+
+
+@steps_twist(
+    "only dividing strides",
+    "WINDOW-1",
+    FAMILIES,
+    says="but raises where the stride leaves elements over",
+    look="A stride that does not fit is legal: round the quotient down and leave the last elements out.",
+)
+def _(steps: Steps) -> Steps:
+    def output_size(window: Window, size: Size) -> Size:
+        room = zip(size, window.padding, window.effective_kernel, strict=True)
+        rooms = [n + low + high - e for n, (low, high), e in room]
+        if any(room % s for room, s in zip(rooms, window.stride, strict=True)):
+            raise ValueError(f"the stride {window.stride} does not divide {rooms}")
+        return steps.output_size(window, size)
+
+    return counting(steps, output_size)
+
+
+@steps_twist(
+    "size rounded up",
+    "WINDOW-1",
+    FORWARD,
+    says="with the output size rounded up",
+    look="Round the quotient down (//): a window that does not fit whole is left out.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=True), size))
+
+
+def unpadded(window: Window) -> Window:
+    """Return the window without its padding."""
+    return replace(window, padding=((0, 0),) * window.rank)
+
+
+# --- WINDOW-2: stride ------------------------------------------------------------------------------------
+
+
+@steps_twist(
+    "first stride on all axes",
+    "WINDOW-2",
+    FAMILIES,
+    says="with the height's stride for the width too",
+    look="Each axis has its own stride. Look for stride[0] where stride[1] is meant.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, stride=on_all_axes(window.stride)))
+
+
+@steps_twist(
+    "strides swapped",
+    "WINDOW-2",
+    FAMILIES,
+    says="with the stride read as (width, height)",
+    look="The stride is (height, width), in the order of the axes of x. Look where you unpack it.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, stride=window.stride[::-1]))
+
+
+@steps_twist(
+    "stride on the first axis only",
+    "WINDOW-2",
+    FAMILIES,
+    says="with stride 1 along the width",
+    look="The width has a stride as well: window j starts at j·s_w. Look for a loop or slice without it.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, stride=first_axis_only(window.stride)))
+
+
+@steps_twist(
+    "stride ignored",
+    "WINDOW-2",
+    (*FORWARD, "conv.backward"),
+    says="with window i starting at i, though as many windows as the stride asks for",
+    look="Window i starts at i·s: multiply the output's index by the stride before you read the input.",
+)
+def _(steps: Steps) -> Steps:
+    return placing(steps, lambda window: replace(window, stride=(1,) * window.rank))
+
+
+@steps_twist(
+    "last window moved to the end",
+    "WINDOW-2",
+    FORWARD,
+    says="with the last window moved to the end of the padded input",
+    look="All windows have the same distance, also the last: where the stride leaves elements over, "
+    "no window sees them.",
+)
+def _(steps: Steps) -> Steps:
+    def positions(window: Window, size: Size, output: Size) -> Positions:
+        where = tuple(p.copy() for p in steps.positions(window, size, output))
+        for p, n, e, (_, high) in zip(where, size, window.effective_kernel, window.padding, strict=True):
+            if len(p):
+                p[-1] += n + high - e - p[-1, 0]
+        return where
+
+    return replace(steps, positions=positions)
+
+
+# --- WINDOW-3: padding -----------------------------------------------------------------------------------
+
+
+@steps_twist(
+    "padding axes swapped",
+    "WINDOW-3",
+    FAMILIES,
+    says="with the height padded by the width's padding and the width by the height's",
+    look="The padding has one pair for each axis, in the order of the axes of x: the height's first.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, padding=window.padding[::-1]))
+
+
+@steps_twist(
+    "first padding on all axes",
+    "WINDOW-3",
+    FAMILIES,
+    says="with the height's padding for the width too",
+    look="Each axis has its own padding. Look for padding[0] where the width is meant.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, padding=window.padding[:1] * window.rank))
+
+
+@steps_twist(
+    "padding on the first axis only",
+    "WINDOW-3",
+    FAMILIES,
+    says="with the height padded and the width not",
+    look="All spatial axes are padded. Look for an axis that the padding leaves out.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(
+        steps,
+        lambda window: replace(window, padding=window.padding[:1] + ((0, 0),) * (window.rank - 1)),
+    )
+
+
+@steps_twist(
+    "low and high padding swapped",
+    "WINDOW-3",
+    FAMILIES,
+    says="with the padding before and after the input exchanged",
+    look="A pair is (before, after): the first number goes above and to the left of the input.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(
+        steps,
+        lambda window: replace(window, padding=tuple((high, low) for low, high in window.padding)),
+    )
+
+
+@steps_twist(
+    "low padding on both sides",
+    "WINDOW-3",
+    (*FORWARD, "avg_pool.backward"),  # the other gradients take the number of windows from dy
+    says="with the padding before the input on both sides",
+    look="The padding after the input may be another one: use the second number of each pair there.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(
+        steps, lambda window: replace(window, padding=tuple((low, low) for low, _ in window.padding))
+    )
+
+
+@steps_twist(
+    "beginnings and ends mixed up",
+    "WINDOW-3",
+    FAMILIES,
+    says="with the padding read as all beginnings first, then all ends",
+    look="The padding is given axis by axis: ((top, bottom), (left, right)). Look where you unpack it.",
+)
+def _(steps: Steps) -> Steps:
+    def change(window: Window) -> Window:
+        flat = [p for pair in window.padding for p in pair]
+        return replace(window, padding=tuple(zip(flat[: window.rank], flat[window.rank :], strict=True)))
+
+    return windowed(steps, change)
+
+
+@steps_twist(
+    "padding on one side only",
+    "WINDOW-3",
+    FAMILIES,
+    says="with all of the padding before the input",
+    look="Only p_lo elements lie before the input: window 0 starts at −p_lo, and the rest of the padding "
+    "comes after the last element.",
+)
+def _(steps: Steps) -> Steps:
+    return placing(
+        steps, lambda window: replace(window, padding=tuple((low + high, 0) for low, high in window.padding))
+    )
+
+
+@steps_twist(
+    "padding at the end only",
+    "WINDOW-3",
+    (*FORWARD, "avg_pool.backward"),  # in other gradients this is padding never applied
+    says="with all of the padding after the input",
+    look="Window 0 starts at −p_lo, not at the first element: subtract the padding from the position.",
+)
+def _(steps: Steps) -> Steps:
+    return placing(
+        steps, lambda window: replace(window, padding=tuple((0, low + high) for low, high in window.padding))
+    )
+
+
+@steps_twist(
+    "padding never applied",
+    "WINDOW-3",
+    (*FORWARD, "col2im", "conv.backward"),
+    says="without padding",
+    look="The parameter is accepted but not used: pad the input, and count the padding in the output size.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, unpadded)
+
+
+@steps_twist(
+    "padding applied twice",
+    "WINDOW-3",
+    FAMILIES,
+    says="with twice the padding",
+    look="Padding p adds p elements on each side. Look for a second place that pads, or for 2p on one side.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(
+        steps,
+        lambda window: replace(window, padding=tuple((2 * low, 2 * high) for low, high in window.padding)),
+    )
+
+
+@steps_twist(
+    "padding taken as the total",
+    "WINDOW-3",
+    FAMILIES,
+    says="with half of the padding on each side",
+    look="Padding p means p elements on each side, not p in all.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(
+        steps,
+        lambda window: replace(
+            window, padding=tuple((low // 2, high - high // 2) for low, high in window.padding)
+        ),
+    )
+
+
+@steps_twist(
+    "padding with the edge value",
+    "WINDOW-3",
+    ("im2col", "conv", "conv.backward"),
+    says="with the border repeated instead of zeros",
+    look='Padding is made of zeros: np.pad(x, …, mode="constant"), not "edge".',
+)
+def _(steps: Steps) -> Steps:
+    def read(x: Array, where: Positions, outside: object) -> Array:
+        inside = tuple(np.clip(p, 0, n - 1) for p, n in zip(where, x.shape[2:], strict=True))
+        return steps.read(x, inside, outside)
+
+    return replace(steps, read=read)
+
+
+@call_twist(
+    "samples and channels padded too",
+    "WINDOW-3",
+    FORWARD,
+    says="with samples and channels padded as well",
+    look="Only the spatial axes are padded: np.pad(x, ((0, 0), (0, 0), (p, p), (p, p))).",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        x, pads = inputs["x"], parameters["padding"][:1] * 2
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        fill = lowest if operator.startswith("max_pool") else 0
+        padded = np.pad(x, (*pads, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
+        return evaluate(operator, {**inputs, "x": padded}, parameters)
+
+    return twisted
+
+
+@steps_twist(
+    "surprising default padding",
+    "WINDOW-3",
+    FAMILIES,
+    says="with padding 1 where none is asked for",
+    look="No padding means 0. Look for a default of 1, or for `padding or 1`, which is 1 when padding is 0.",
+)
+def _(steps: Steps) -> Steps:
+    def change(window: Window) -> Window:
+        return window if any(map(any, window.padding)) else replace(window, padding=((1, 1),) * window.rank)
+
+    return windowed(steps, change)
+
+
+# --- WINDOW-4: dilation ----------------------------------------------------------------------------------
+
+
+@steps_twist(
+    "dilation ignored",
+    "WINDOW-4",
+    (*FORWARD, "conv.backward"),
+    says="without dilation",
+    look="Tap t of a window lies t·d elements after its first: step by the dilation inside of a window.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=(1,) * window.rank))
+
+
+@steps_twist(
+    "dilation in the size only",
+    "WINDOW-4",
+    FORWARD,
+    says="with adjacent taps, though with the output size of the dilated kernel",
+    look="The dilation also spaces the taps: tap t reads position i·s − p_lo + t·d.",
+)
+def _(steps: Steps) -> Steps:
+    return placing(steps, lambda window: replace(window, dilation=(1,) * window.rank))
+
+
+@steps_twist(
+    "extent is dilation times kernel",
+    "WINDOW-4",
+    FAMILIES,
+    says="with k·d for the extent of the dilated kernel",
+    look="k taps have k − 1 gaps between them, so the kernel extends over d·(k − 1) + 1 elements, not k·d.",
+)
+def _(steps: Steps) -> Steps:
+    return counting_extents(
+        steps, lambda window: tuple(k * d for k, d in zip(window.kernel, window.dilation, strict=True))
+    )
+
+
+@steps_twist(
+    "dilation applied twice",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the taps d·d elements apart",
+    look="Neighbouring taps are d elements apart. Look for a second place that multiplies by the dilation.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=tuple(d * d for d in window.dilation)))
+
+
+@steps_twist(
+    "dilation counts the gaps",
+    "WINDOW-4",
+    FAMILIES,
+    says="with d elements left out between neighbouring taps",
+    look="Dilation 1 is the ordinary kernel: taps are d elements apart, with d − 1 elements between them.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=tuple(d + 1 for d in window.dilation)))
+
+
+@steps_twist(
+    "first dilation on all axes",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the height's dilation for the width too",
+    look="Each axis has its own dilation. Look for dilation[0] where dilation[1] is meant.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=on_all_axes(window.dilation)))
+
+
+@steps_twist(
+    "dilation on the first axis only",
+    "WINDOW-4",
+    FAMILIES,
+    says="with dilation along the height only",
+    look="The width is dilated as well: its taps are d_w elements apart.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=first_axis_only(window.dilation)))
+
+
+@steps_twist(
+    "dilations swapped",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the dilation read as (width, height)",
+    look="The dilation is (height, width), in the order of the axes of x. Look where you unpack it.",
+)
+def _(steps: Steps) -> Steps:
+    return windowed(steps, lambda window: replace(window, dilation=window.dilation[::-1]))
+
+
+@steps_twist(
+    "height's kernel in the width's extent",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the kernel's height in the width's share of dilation",
+    look="The extent along the width is kw + (d_w − 1)·(kw − 1). Look for kh in it.",
+)
+def _(steps: Steps) -> Steps:
+    def extents(window: Window) -> Size:
+        first = window.kernel[0]
+        pairs = zip(window.kernel, window.dilation, strict=True)
+        return tuple(k + (d - 1) * (first - 1) for k, d in pairs)
+
+    return counting_extents(steps, extents)
+
+
+@steps_twist(
+    "stride multiplied by the dilation",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the stride multiplied by the dilation",
+    look="Dilation spaces the taps of one window; the windows stay s elements apart.",
+)
+def _(steps: Steps) -> Steps:
+    def change(window: Window) -> Window:
+        pairs = zip(window.stride, window.dilation, strict=True)
+        return replace(window, stride=tuple(s * d for s, d in pairs))
+
+    return windowed(steps, change)
+
+
+@steps_twist(
+    "padding multiplied by the dilation",
+    "WINDOW-4",
+    FAMILIES,
+    says="with the padding multiplied by the dilation",
+    look="Padding is counted in elements of the input, whatever the dilation is.",
+)
+def _(steps: Steps) -> Steps:
+    def change(window: Window) -> Window:
+        pairs = zip(window.padding, window.dilation, strict=True)
+        return replace(window, padding=tuple((low * d, high * d) for (low, high), d in pairs))
+
+    return windowed(steps, change)
+
+
+def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
+    """Count the windows with another extent of the dilated kernel."""
+
+    def output_size(window: Window, size: Size) -> Size:
+        # An undilated kernel of k taps extends over k elements.
+        solid = replace(window, kernel=extents(window), dilation=(1,) * window.rank)
+        return steps.output_size(solid, size)
+
+    return counting(steps, output_size)
+
+
+# --- WINDOW-5: ceil rounding -----------------------------------------------------------------------------
+
+
+@steps_twist(
+    "ceil taken as floor",
+    "WINDOW-5",
+    POOLS,
+    says="with the output size rounded down in ceil mode too",
+    look="With ceil_mode a last window that overhangs the padded input is kept: −(−room // s) + 1.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=False), size))
+
+
+@steps_twist(
+    "ceil without clipping",
+    "WINDOW-5",
+    POOLS,
+    says="with the last window of ceil mode kept although it starts beyond the input",
+    look="Drop the last window if (o − 1)·s ≥ n + p_lo: it could see no element of the input.",
+    dialect=("ceil", "noclip"),
+)
+def _(steps: Steps) -> Steps:
+    return clipping(steps, lambda window, n, low, high: None)
+
+
+@steps_twist(
+    "ceil clipped only if padded",
+    "WINDOW-5",
+    POOLS,
+    says="with the last window of ceil mode dropped only where there is padding",
+    look="The test (o − 1)·s ≥ n + p_lo is made in any case, also without padding.",
+    dialect=("ceil", "clip_if_padded"),
+)
+def _(steps: Steps) -> Steps:
+    return clipping(steps, lambda window, n, low, high: n + low if any(map(any, window.padding)) else None)
+
+
+@steps_twist(
+    "ceil clipped without the low padding",
+    "WINDOW-5",
+    POOLS,
+    says="with the last window of ceil mode dropped from position n on, low padding forgotten",
+    look="Window i starts at i·s − p_lo, so the last one is beyond the input if (o − 1)·s ≥ n + p_lo.",
+)
+def _(steps: Steps) -> Steps:
+    return clipping(steps, lambda window, n, low, high: n)
+
+
+@steps_twist(
+    "ceil clipped with the whole padding",
+    "WINDOW-5",
+    POOLS,
+    says="with a last window of ceil mode that starts in the padding after the input",
+    look="A window that starts behind the last element is dropped, also if it starts in the padding: "
+    "compare (o − 1)·s with n + p_lo, not with n + p_lo + p_hi.",
+)
+def _(steps: Steps) -> Steps:
+    return clipping(steps, lambda window, n, low, high: n + low + high)
+
+
+def clipping(steps: Steps, limit: Callable[[Window, int, int, int], int | None]) -> Steps:
+    """Under ceil rounding drop the last window if it starts `limit` or more after the first; None: never."""
+
+    def output_size(window: Window, size: Size) -> Size:
+        if not window.ceil_mode:
+            return steps.output_size(window, size)
+        sizes = []
+        for n, e, s, (low, high) in zip(
+            size, window.effective_kernel, window.stride, window.padding, strict=True
+        ):
+            o = -(-(n + low + high - e) // s) + 1
+            end = limit(window, n, low, high)
+            sizes.append(o - (end is not None and (o - 1) * s >= end))
+        return tuple(sizes)
+
+    return counting(steps, output_size)
+
+
+# --- WINDOW-7: kernel larger than the input --------------------------------------------------------------
+
+
+@steps_twist(
+    "kernel must fit the unpadded input",
+    "WINDOW-7",
+    FAMILIES,
+    says="but raises where the kernel is larger than the unpadded input",
+    look="A kernel may be larger than the input as long as padding makes room: compare with n + p_lo + p_hi.",
+)
+def _(steps: Steps) -> Steps:
+    def output_size(window: Window, size: Size) -> Size:
+        if any(n < e for n, e in zip(size, window.effective_kernel, strict=True)):
+            raise ValueError(f"the kernel {window.kernel} is larger than the input {size}")
+        return steps.output_size(window, size)
+
+    return counting(steps, output_size)
+
+
+# --- WINDOW-8: same padding -------------------------------------------------------------------------------
+
+
+def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[int, int]]) -> Steps:
+    """Take other numbers for "same": `pads` of n, k, e, s and the total, along each axis.
+
+    Padding arrives in numbers, so "same" is any padding, other than none, with the numbers of the word.
+    """
+
+    def change(window: Window, size: Size) -> Window:
+        padding = Window.same(size, window.kernel, window.stride, window.dilation).padding
+        if window.padding != padding or not any(map(any, padding)):
+            return window
+        rows = zip(size, window.kernel, window.effective_kernel, window.stride, padding, strict=True)
+        return replace(window, padding=tuple(pads(n, k, e, s, sum(pair)) for n, k, e, s, pair in rows))
+
+    backward = steps.backward_positions
+    return replace(
+        steps,
+        output_size=lambda window, size: steps.output_size(change(window, size), size),
+        positions=lambda window, size, output: steps.positions(change(window, size), size, output),
+        backward_positions=backward
+        and (lambda window, size, output: backward(change(window, size), size, output)),
+        divisor=lambda window, size, where, include: steps.divisor(
+            change(window, size), size, where, include
+        ),
+    )
+
+
+@steps_twist(
+    "same padding with the surplus in front",
+    "WINDOW-8",
+    FAMILIES,
+    says='with the odd element of "same" padding before the input',
+    look="An odd total is split as ⌊total/2⌋ before and the rest after the input.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: (total - total // 2, total // 2))
+
+
+@steps_twist(
+    "same padding without the stride",
+    "WINDOW-8",
+    FAMILIES,
+    says='with "same" padding computed as if the stride were 1',
+    look="The total is (⌈n/s⌉ − 1)·s + e − n: with a stride above 1 it is smaller than e − 1.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: ((e - 1) // 2, e - 1 - (e - 1) // 2))
+
+
+@steps_twist(
+    "same padding without the dilation",
+    "WINDOW-8",
+    FORWARD,
+    says='with "same" padding computed for the kernel without its dilation',
+    look="A dilated kernel extends over e = d·(k − 1) + 1 elements, and the total is computed from e.",
+)
+def _(steps: Steps) -> Steps:
+    def pads(n: int, k: int, e: int, s: int, total: int) -> tuple[int, int]:
+        narrow = max((-(-n // s) - 1) * s + k - n, 0)
+        return narrow // 2, narrow - narrow // 2
+
+    return same_misread(steps, pads)
+
+
+@steps_twist(
+    "same padding of half a kernel",
+    "WINDOW-8",
+    FORWARD,
+    says='with "same" padding of ⌊k/2⌋ on both sides',
+    look="Half a kernel on both sides keeps the size for odd kernels and stride 1 only.",
+)
+def _(steps: Steps) -> Steps:
+    return same_misread(steps, lambda n, k, e, s, total: (k // 2, k // 2))
+
+
+# --- POOL-1: default stride ------------------------------------------------------------------------------
+
+StrideOf = Callable[[Window], Size]
+
+
+def default_stride(stride_of: StrideOf) -> Callable[[Evaluate], Evaluate]:
+    """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            if parameters["stride"] is not None:
+                return evaluate(operator, inputs, parameters)
+            rank = OPERATORS[operator].rank
+            kernel = per_axis("kernel", parameters["kernel"], rank)
+            window = Window.of(kernel, None, parameters["padding"], parameters["dilation"])
+            stride = stride_of(window)
+            changed = {**parameters, "stride": stride}
+            if "dy" in inputs:
+                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
+                own = replace(window, stride=stride, ceil_mode=parameters["ceil_mode"])
+                used = tuple(slice(o) for o in own.output_size(inputs["x"].shape[2:]))
+                return evaluate(operator, {**inputs, "dy": inputs["dy"][(..., *used)]}, changed)
+            return evaluate(operator, inputs, changed)
+
+        return twisted
+
+    return twist
+
+
+call_twist(
+    "default stride one",
+    "POOL-1",
+    POOLS,
+    says="with stride 1 where no stride is given",
+    look="A stride that is not given is the kernel size, so that windows lie side by side.",
+)(default_stride(lambda window: (1,) * window.rank))
+
+call_twist(
+    "default stride two",
+    "POOL-1",
+    POOLS,
+    says="with stride 2 where no stride is given",
+    look="A stride that is not given is the kernel size, whatever that is; 2 is right for 2×2 kernels only.",
+)(default_stride(lambda window: (2,) * window.rank))
+
+call_twist(
+    "default stride is the first kernel size",
+    "POOL-1",
+    POOLS,
+    says="with the kernel's height for the stride of all axes where no stride is given",
+    look="The default stride is the kernel size of each axis: a 1×2 kernel moves by one row and two columns.",
+)(default_stride(lambda window: on_all_axes(window.kernel)))
+
+call_twist(
+    "default stride is the dilated extent",
+    "POOL-1",
+    POOLS,
+    says="with the extent of the dilated kernel for the stride where no stride is given",
+    look="The default stride is the kernel size itself; dilation does not change it.",
+)(default_stride(lambda window: window.effective_kernel))
+
+
+# --- POOL-2: channels and samples never mix --------------------------------------------------------------
+
+
+def pooled_across(axis: int) -> Callable[[Evaluate], Evaluate]:
+    """Pool over all channels (axis 1) or samples (axis 0) and give each of them the result."""
+
+    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+        y = outputs["y"]
+        if y.shape[axis] == 0:
+            return {}
+        if "indices" not in outputs:
+            return {"y": np.broadcast_to(y.mean(axis, y.dtype, keepdims=True), y.shape).copy()}
+        best = np.expand_dims(y.argmax(axis), axis)
+        return {
+            name: np.broadcast_to(np.take_along_axis(values, best, axis), values.shape).copy()
+            for name, values in outputs.items()
+        }
+
+    return changing_outputs(change)
+
+
+call_twist(
+    "pooled across channels",
+    "POOL-2",
+    ("max_pool", "avg_pool"),
+    says="with every window taken over all channels",
+    look="Each channel is pooled by itself: reduce over the axes of the window only, not over the channels.",
+)(pooled_across(1))
+
+call_twist(
+    "pooled across the batch",
+    "POOL-2",
+    ("max_pool", "avg_pool"),
+    says="with every window taken over all samples",
+    look="Each sample is pooled by itself: reduce over the axes of the window only, not over the batch.",
+)(pooled_across(0))
+
+
+def first_only(axis: int) -> Callable[[Evaluate], Evaluate]:
+    """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
+
+    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+        def kept(values: Array) -> Array:
+            left = np.zeros_like(values)
+            first = (slice(None),) * axis + (slice(1),)
+            left[first] = values[first]
+            return left
+
+        return {name: kept(values) for name, values in outputs.items()}
+
+    return changing_outputs(change)
+
+
+call_twist(
+    "first channel pooled only",
+    "POOL-2",
+    POOLS,
+    says="for the first channel, and zeros for all others",
+    look="All channels are pooled. Look for an index 0, or for a return inside of the loop over channels.",
+)(first_only(1))
+
+call_twist(
+    "first sample pooled only",
+    "POOL-2",
+    POOLS,
+    says="for the first sample, and zeros for all others",
+    look="All samples are pooled. Look for an index 0, or for a return inside of the loop over the batch.",
+)(first_only(0))
+
+
+@steps_twist(
+    "height and width exchanged in pooling",
+    "POOL-2",
+    POOLS,
+    says="with the input's height taken for its width and the reverse",
+    look="The shape of x is n c h w: look where you unpack it, and at the sizes that follow from it.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(window, size[::-1]))
