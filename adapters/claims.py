@@ -1,4 +1,4 @@
-"""What an implementation says of itself beyond its wrapper's parameters: claims, and the switches it depends on."""
+"""Claims: what an implementation says of itself beyond its wrapper's parameters; and its switches."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from convform.conformance.laws.compare import check_exact
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.laws.values import fits
-from convform.conformance.running.runner import run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.subject import Subject, call
 
 CASES = 1500

@@ -1,4 +1,4 @@
-"""The judge: cases, oracle, laws, runner and reports.
+"""The judge: cases, subjects, laws, diagnosis, reports, and the doors to them.
 
 >>> from convform.adapters import load
 >>> from convform.conformance import check
@@ -12,18 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convform.conformance.doors.python import check
     from convform.conformance.laws.violation import Violation
-    from convform.conformance.reports.report import LawResult, OperatorReport, Report
-    from convform.conformance.running.runner import check
+    from convform.conformance.reports.report import Report
+    from convform.conformance.reports.results import LawResult, OperatorReport
 
 __all__ = ["LawResult", "OperatorReport", "Report", "Violation", "check"]
 
 _HOMES = {
-    "LawResult": "report",
-    "OperatorReport": "report",
-    "Report": "report",
-    "Violation": "violation",
-    "check": "runner",
+    "LawResult": "reports.results",
+    "OperatorReport": "reports.results",
+    "Report": "reports.report",
+    "Violation": "laws.violation",
+    "check": "doors.python",
 }
 
 

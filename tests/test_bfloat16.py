@@ -15,12 +15,13 @@ from convform.adapters.process import frames
 from convform.conformance.cases import contents, oracle
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Channels, Geometry
+from convform.conformance.doors.python import check
 from convform.conformance.laws.compare import cells_that_differ
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.reports.grid import number, plane
-from convform.conformance.running.runner import check, run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.twin import wrapper
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread

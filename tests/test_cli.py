@@ -13,8 +13,9 @@ from textwrap import dedent
 import pytest
 from click.testing import CliRunner
 
+from convform.conformance.doors import python
 from convform.conformance.doors.cli import main
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 from convform.spec.clauses import clauses
 from convform.spec.operators import FAMILIES
 
@@ -46,7 +47,7 @@ def convform(*arguments):
 @pytest.fixture(autouse=True)
 def _no_diagnosis(monkeypatch):
     """What a defect is called is tested elsewhere, and takes longer than finding it."""
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
 
 
 @pytest.fixture
@@ -498,7 +499,7 @@ def test_a_defect_in_convform_is_no_verdict(homework, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(runner, "check", fails)
+    monkeypatch.setattr(python, "check", fails)
     text = told(convform("check", homework()))
     assert "convform itself" in text
     assert "boom" in text

@@ -19,13 +19,13 @@ import pytest
 from convform import reference
 from convform.adapters import Adapter
 from convform.conformance import check
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 from convform.conformance.subjects.guard import Guarded, quiet, subject_traceback, watching
 
 
 @pytest.fixture(autouse=True)
 def _no_diagnosis(monkeypatch):
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
 
 
 def judged(deed, **options):

@@ -20,8 +20,8 @@ from convform.adapters.process.program import Program
 from convform.conformance import check
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
-from convform.conformance.running.runner import run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.isolation import isolated
 from convform.tests import villains
 

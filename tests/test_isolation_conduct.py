@@ -22,7 +22,7 @@ from convform.adapters.process.client import (
 )
 from convform.adapters.process.shared import SHARED_FROM, create
 from convform.conformance import check
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 from convform.conformance.subjects.isolation import worker
 
 HOMEWORK = """
@@ -51,7 +51,7 @@ def homework(folder, deed):
 
 @pytest.fixture(autouse=True)
 def _no_diagnosis(monkeypatch):
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
 
 
 DEEDS = (

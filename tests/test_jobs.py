@@ -17,7 +17,7 @@ from convform.conformance import check
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Geometry
 from convform.conformance.laws.violation import Violation
-from convform.conformance.reports.report import LawResult
+from convform.conformance.reports.results import LawResult
 from convform.conformance.running import jobs
 from convform.conformance.running.jobs import Done, JudgeEnded
 from convform.conformance.subjects.guard import Printed, Remark

@@ -10,7 +10,7 @@ import pytest
 from convform import reference
 from convform.adapters import Adapter, AdapterError, Unavailable, load
 from convform.conformance import LawResult, check
-from convform.conformance.running.runner import known_limits_applied
+from convform.conformance.running.limits import known_limits_applied
 from convform.tests import villains
 
 

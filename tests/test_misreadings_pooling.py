@@ -8,8 +8,8 @@ import pytest
 from convform import reference
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
-from convform.conformance.running.runner import run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.twin import adapter_of
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread

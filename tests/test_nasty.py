@@ -13,8 +13,8 @@ from convform import reference
 from convform.adapters import Adapter
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
-from convform.conformance.running.runner import run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 
 NASTY = {}
 

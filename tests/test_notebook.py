@@ -18,12 +18,12 @@ from convform.adapters import Adapter, AdapterError, BrokenFile, NotFound, find,
 from convform.conformance import check
 from convform.conformance.doors.cli import main
 from convform.conformance.inference import infer
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 
 
 @pytest.fixture(autouse=True)
 def _no_diagnosis(monkeypatch):
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
 
 
 # ------------------------------------------------------------------------------------------- bare functions

@@ -70,7 +70,7 @@ def test_violation_fails_with_the_smallest_case_drawn(suite):
     assert "expected" in output
     assert "Reproduce" in output
     assert "load('hw.py')" in output
-    assert "conformance/runner.py" not in output, "the judge's own frames are of no interest"
+    assert "running/trial.py" not in output, "the judge's own frames are of no interest"
 
 
 UPCASTS = """
@@ -200,7 +200,7 @@ def test_installed_adapters_are_judged_by_name(suite):
 def test_the_plugin_leaves_other_test_runs_alone(tmp_path):
     """It is loaded into every pytest run of the environment: it must be small and silent."""
     (tmp_path / "test_mine.py").write_text(
-        "import sys\ndef test_mine():\n    assert 'convform.conformance.running.runner' not in sys.modules\n"
+        "import sys\ndef test_mine():\n    assert 'convform.conformance.running.judge' not in sys.modules\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],

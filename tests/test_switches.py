@@ -11,7 +11,7 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter, AdapterError, Switch
-from convform.conformance.running.runner import check
+from convform.conformance.doors.python import check
 
 
 def adapter_with(switches):

@@ -15,7 +15,7 @@ from convform.adapters import Adapter, load
 from convform.conformance import check
 from convform.conformance.reports.grid import arrays_table, number, plane
 from convform.conformance.reports.terminal import ReportView, _Python, message
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 
 
 def printed(what, width=100):
@@ -156,7 +156,7 @@ def test_conforming_report_is_short():
 
 def test_nothing_that_a_subject_says_is_markup(monkeypatch):
     """Brackets in names, messages and file names reach the reader as they are."""
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
     adapter = Adapter("[red]x[/nope]", version="[1.0]")
 
     @adapter.implements("conv1d")
@@ -181,7 +181,7 @@ def test_broken_adapter_report_says_why():
 
 
 def test_long_reproducers_are_left_to_the_json_report(monkeypatch):
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
     adapter = Adapter("long", version=None)
 
     @adapter.implements("conv1d")

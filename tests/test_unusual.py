@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from convform import reference
 from convform.adapters import Adapter
 from convform.conformance import check
-from convform.conformance.running import runner
+from convform.conformance.running import judge
 
 UNUSUAL = {}
 
@@ -25,7 +25,7 @@ UNUSUAL = {}
 @pytest.fixture(autouse=True)
 def _no_diagnosis(monkeypatch):
     """What is refused too little needs no name here."""
-    monkeypatch.setattr(runner, "diagnosed", lambda subject, results, seed: list(results))
+    monkeypatch.setattr(judge, "diagnosed", lambda subject, results, seed: list(results))
 
 
 def unusual(make):

@@ -23,11 +23,9 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from convform.adapters import Adapter, AdapterError, Installed, Unavailable, find, installed, notebook
-from convform.adapters.errors import NoAdapter
-from convform.adapters.find import split_target
+from convform.adapters import Adapter, AdapterError, Installed, Unavailable, installed, notebook
 from convform.adapters.process.client import Limits
-from convform.conformance.reports.report import BROKEN, CONFORMS
+from convform.conformance.reports.results import BROKEN, CONFORMS
 from convform.conformance.reports.terminal import ReportView, message
 from convform.conformance.subjects.guard import Conduct, leave, quiet
 from convform.conformance.subjects.isolation import DiedOfImport, try_import
@@ -174,9 +172,10 @@ def check(
     traceback: bool,
 ) -> None:
     """Judge TARGET: an installed adapter's name, file.py, or file.py:name."""
+    from convform.conformance.doors.python import check as run
+    from convform.conformance.inference.targets import adapter_file, found
     from convform.conformance.laws.index import laws_of
-    from convform.conformance.running.runner import check as run
-    from convform.conformance.running.runner import selected_operators
+    from convform.conformance.running.preparing import selected_operators
 
     os.environ.setdefault("MPLBACKEND", "Agg")  # a homework that plots must not open windows
     before = Conduct()
@@ -184,15 +183,16 @@ def check(
     with _told(traceback), ExitStack() as stack:
         inferred = None
         if isolate or jobs > 1:  # other processes find an inferred adapter in a file only
-            inferred = Path(stack.enter_context(tempfile.TemporaryDirectory())) / _adapter_file(target)
+            inferred = Path(stack.enter_context(tempfile.TemporaryDirectory())) / adapter_file(target)
             try_import(target, inferred, limits)
         with quiet() as importing:
-            adapters, shown, missing = _found(target, inferred)
+            meant = found(target, inferred)
+        adapters, shown = meant.adapters, meant.shown
         _tell_of_import(target, importing)
         if shown != target:
             keep = f"convform infer {target} --output {shown}"
             err.print(Text(f"no adapter in {target}, so one is inferred; to keep it: {keep}", style="dim"))
-        for said in missing:
+        for said in meant.missing:
             err.print(Text(f"not judged: {said}", style="dim"))
         chosen = [
             adapter for adapter in adapters if not operators or set(operators) & set(adapter.implementations)
@@ -227,38 +227,6 @@ def check(
             _write_json(json_file, [report.dumps() for report in reports])
     verdicts = {report.verdict for report in reports}
     leave(2 if BROKEN in verdicts else 0 if verdicts <= {CONFORMS} else 1, before)
-
-
-def _adapter_file(target: str) -> str:
-    """Name of the file that the inferred adapter of a homework is kept in."""
-    return f"{Path(split_target(target)[0]).stem}_adapter.py"
-
-
-def _found(target: str, inferred: Path | None = None) -> tuple[list[Adapter], str, list[str]]:
-    """Find the adapters of a target, or infer them where a file has none.
-
-    Also say where they can be loaded, and what was looked for and not found.
-
-    The inferred adapter may be there already, written by another process.
-    """
-    from convform.conformance.inference.infer import infer_target
-
-    try:
-        return find(target), target, []
-    except NoAdapter as missing:
-        place = Path(split_target(target)[0])
-        if not place.is_file():
-            raise
-        if inferred is not None and inferred.is_file():
-            lines = inferred.read_text(encoding="utf-8").splitlines()
-            said = [line.removeprefix("# not found: ") for line in lines if line.startswith("# not found: ")]
-            return find(str(inferred)), _adapter_file(target), said
-        try:
-            found = infer_target(target)
-        except AdapterError as error:
-            raise AdapterError(f"{missing.message}, and {error.message}", missing.hint) from None
-        said = [text for certainty, text in found.notes if certainty == "not found"]
-        return list(found.adapters), _adapter_file(target), said
 
 
 def _tell_of_import(target: str, conduct: Conduct) -> None:

@@ -34,7 +34,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not targets:
         return
     from convform.adapters import AdapterError, Unavailable, find
-    from convform.conformance.running.runner import selected_operators
+    from convform.conformance.running.preparing import selected_operators
 
     for target in targets:
         try:

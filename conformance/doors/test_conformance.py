@@ -13,10 +13,11 @@ from rich.console import Console
 from convform.adapters import Adapter, find
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import PROFILES
-from convform.conformance.reports.report import LawResult
+from convform.conformance.reports.results import LawResult
 from convform.conformance.reports.terminal import law_view
-from convform.conformance.running.runner import known_limits_applied, run_law
+from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.guard import watching
 from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject

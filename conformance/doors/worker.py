@@ -19,6 +19,7 @@ from convform.adapters import AdapterError, find
 from convform.adapters.errors import NoAdapter
 from convform.adapters.process import frames
 from convform.adapters.process.worker import Pipes, Watch, serve
+from convform.conformance.inference.targets import keep
 from convform.conformance.subjects.guard import (
     Conduct,
     Guarded,
@@ -85,13 +86,9 @@ def _try(target: str, file: Path) -> None:
     try:
         find(target)
     except NoAdapter:
-        from convform.conformance.inference.infer import (
-            infer_target,  # it is large, and most runs need none of it
-        )
-
         os.write(2, f"{INFERRING}\n".encode())
         with suppress(AdapterError):
-            file.write_text(infer_target(target, file).source, encoding="utf-8")
+            keep(target, file)
     except AdapterError:
         pass
 

@@ -25,10 +25,10 @@ from convform.conformance.diagnosis.record import VALUES, kind_of
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
 from convform.conformance.laws.violation import Violation
-from convform.conformance.reports.report import LawResult, OperatorReport, counterexample
 from convform.conformance.reports.reproducer import standalone
+from convform.conformance.reports.results import LawResult, OperatorReport, counterexample
 from convform.conformance.reports.terminal import drawing
-from convform.conformance.running.runner import run_law
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.subject import Subject, first_line
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.spec.clauses import LEVELS

@@ -31,9 +31,10 @@ from convform.adapters.process.client import Limits
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
-from convform.conformance.reports.report import BROKEN, CONFORMS, CRASHED, TIMED_OUT, OperatorReport
+from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, OperatorReport
 from convform.conformance.running.jobs import JudgeEnded, Setting, judged, pool
-from convform.conformance.running.runner import judge, selected_operators, switches_of
+from convform.conformance.running.judge import judge
+from convform.conformance.running.preparing import selected_operators, switches_of
 from convform.conformance.running.smoke import smoke
 from convform.conformance.subjects.guard import quiet, watching
 from convform.spec.operators import OPERATORS
@@ -76,7 +77,7 @@ class Run:
     Attributes
     ----------
     profile, seed
-        As for `convform.conformance.running.runner.check`; a result that was found with others is found anew.
+        As for `convform.conformance.check`; a result that was found with others is found anew.
     jobs
         Number of operators that are judged at once.
     fresh

@@ -9,7 +9,7 @@ from typing import Any
 
 from convform.conformance.diagnosis.record import VALUES
 from convform.conformance.matrix.ledger import DIALECT, KNOWN, OUTGROWN, VIOLATION, Entry
-from convform.conformance.reports.report import BROKEN, CONFORMS, CRASHED, TIMED_OUT, VIOLATES
+from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, VIOLATES
 from convform.spec.clauses import clause
 from convform.spec.operators import OPERATORS
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from convform.conformance.cases.case import Case
 from convform.conformance.laws.violation import Violation
 from convform.conformance.reports.grid import arrays_table
-from convform.conformance.reports.report import BROKEN, CONFORMS, LawResult, OperatorReport, Report
+from convform.conformance.reports.results import BROKEN, CONFORMS, LawResult, OperatorReport, Results
 from convform.spec.clauses import clause
 
 MARKS = {
@@ -37,9 +37,9 @@ LONGEST_REPRODUCER = 24
 
 
 class ReportView:
-    """Renders a `Report`; `everything` draws each violated law instead of the worst of each operator."""
+    """Renders a report; `everything` draws each violated law instead of the worst of each operator."""
 
-    def __init__(self, report: Report, everything: bool = False) -> None:
+    def __init__(self, report: Results, everything: bool = False) -> None:
         self.report = report
         self.everything = everything
 
@@ -84,7 +84,7 @@ _COLORS = TerminalTheme(
 """Colors of middle brightness, which are read on white as well as on black."""
 
 
-def as_text(report: Report) -> str:
+def as_text(report: Results) -> str:
     """Draw a report as plain text."""
     paper = Console(file=io.StringIO(), width=WIDTH, color_system=None, highlight=False)
     paper.print(ReportView(report))
@@ -92,7 +92,7 @@ def as_text(report: Report) -> str:
     return "\n".join(line.rstrip() for line in paper.file.getvalue().splitlines())
 
 
-def as_html(report: Report) -> str:
+def as_html(report: Results) -> str:
     """Draw a report as HTML that needs nothing else, for light pages and dark ones."""
     paper = Console(
         file=io.StringIO(),
@@ -114,7 +114,7 @@ def as_html(report: Report) -> str:
     return html.replace("background-color: #7f7f7f", "background-color: transparent")
 
 
-def _headline(report: Report) -> Text:
+def _headline(report: Results) -> Text:
     version = f" {report.version}" if report.version else ""
     counts = {
         verdict: sum(operator.verdict(report.level) == verdict for operator in report.operators)
@@ -126,7 +126,7 @@ def _headline(report: Report) -> Text:
     return Text.assemble((f"{report.adapter}{version}", "bold"), "   ", " · ".join(parts))
 
 
-def _switches(report: Report) -> Iterator[Text]:
+def _switches(report: Results) -> Iterator[Text]:
     """The settings that arithmetic depends on in one line, and what they do to the exact lane."""
     if report.switches:
         values = {s.name: "unset" if s.value is None else s.value for s in report.switches}
@@ -141,7 +141,7 @@ def _switches(report: Report) -> Iterator[Text]:
             )
 
 
-def _operator_table(report: Report) -> Table:
+def _operator_table(report: Results) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -316,7 +316,7 @@ def _rest(operator: OperatorReport, laws: list[LawResult], level: str) -> Iterat
             yield Text.assemble((f"{operator.name} · {title}: ", "bold"), names)
 
 
-def _notes(report: Report) -> Iterator[RenderableType]:
+def _notes(report: Results) -> Iterator[RenderableType]:
     """Known limits and what was not claimed, one line each: nothing is left out silently."""
     known = [(op.name, law) for op in report.operators for law in op.laws if law.status == "known"]
     if known:
@@ -337,7 +337,7 @@ def _notes(report: Report) -> Iterator[RenderableType]:
             yield Text(f"  {', '.join(names)}: {said}", style="dim")
 
 
-def _conduct(report: Report) -> Iterator[RenderableType]:
+def _conduct(report: Results) -> Iterator[RenderableType]:
     """What the subject did besides answering, and the beginning of what it printed."""
     printed = report.printed
     if report.remarks:
@@ -364,7 +364,7 @@ def _not_claimed(operator: OperatorReport) -> str:
     return "; ".join(f"{', '.join(laws)} ({reason})" for reason, laws in reasons.items())
 
 
-def _footer(report: Report) -> Text:
+def _footer(report: Results) -> Text:
     bounds = [law.false_pass for op in report.operators for law in op.laws if law.false_pass is not None]
     chance = (
         f" · a wrong sum passes one exact-lane case with probability ≤ {max(bounds):.1g}" if bounds else ""

@@ -24,13 +24,14 @@ from types import MappingProxyType
 from typing import Any
 
 from convform.adapters import Adapter, AdapterError, find
-from convform.adapters.errors import NoAdapter
 from convform.adapters.process.client import Limits
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
-from convform.conformance.reports.report import LawResult, OperatorReport
-from convform.conformance.running.runner import Progress, diagnosed, known_limits_applied, run_law
+from convform.conformance.reports.results import LawResult, OperatorReport
+from convform.conformance.running.judge import Progress, diagnosed
+from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
 from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject
@@ -60,11 +61,13 @@ class Setting:
     target, adapter
         What `convform.adapters.find` finds it by, and its name.
     profile, seed
-        As for `convform.conformance.running.runner.check`.
+        As for `convform.conformance.check`.
     origin
         What reproducers load it by.
     isolated, limits
         Whether to judge it in a process of its own, and what that may spend.
+    find
+        Finds the adapters of the target in the other process, and so must be a function of some module.
     """
 
     target: str
@@ -74,6 +77,7 @@ class Setting:
     origin: str | None = None
     isolated: bool = False
     limits: Limits | None = None
+    find: Callable[[str], Sequence[Adapter]] = find
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Done:
 def in_parallel(
     adapter: Adapter, names: Sequence[str], setting: Setting, jobs: int, progress: Progress | None = None
 ) -> tuple[list[OperatorReport], tuple[Remark, ...], Printed]:
-    """Judge implementations as `convform.conformance.running.runner.judge` does, in `jobs` processes.
+    """Judge implementations as `convform.conformance.running.judge.judge` does, in `jobs` processes.
 
     Parameters
     ----------
@@ -249,14 +253,7 @@ def judged(setting: Setting) -> Adapter:
 
 
 def _found(setting: Setting) -> Adapter:
-    try:
-        adapters: Sequence[Adapter] = find(setting.target)
-    except NoAdapter:
-        from convform.conformance.inference.infer import (
-            infer_target,  # it is large, and most runs need none of it
-        )
-
-        adapters = infer_target(setting.target).adapters
+    adapters = setting.find(setting.target)
     return next(adapter for adapter in adapters if adapter.name == setting.adapter)
 
 

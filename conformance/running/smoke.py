@@ -12,7 +12,7 @@ from convform.adapters.process.client import RaisedElsewhere
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Channels, Geometry, Space
 from convform.conformance.laws.violation import Violation
-from convform.conformance.reports.report import LawResult
+from convform.conformance.reports.results import LawResult
 from convform.conformance.subjects.subject import Subject, SubjectGone, SubjectRaised, call
 from convform.spec.clauses import clauses
 

@@ -399,8 +399,8 @@ def leave(code: int, conduct: Conduct) -> NoReturn:
     sys.exit(code)
 
 
-_HERE = Path(__file__).resolve().parent
-_JUDGE = tuple(str(_HERE.parent / folder) + os.sep for folder in ("conformance", "reference", "spec"))
+_ROOT = Path(__file__).resolve().parents[2]
+_JUDGE = tuple(str(_ROOT / folder) + os.sep for folder in ("conformance", "reference", "spec"))
 _LIBRARIES = tuple(
     {
         os.path.realpath(sysconfig.get_path(name)) + os.sep

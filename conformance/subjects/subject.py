@@ -37,7 +37,7 @@ class SubjectRaised(Exception):
 class SubjectGone(Exception):
     """The subject's process ended or hung in a call; the next call has a new one.
 
-    This is no way of refusing: laws let it pass, and the runner makes a violation of it.
+    This is no way of refusing: laws let it pass, and whoever runs them makes a violation of it.
 
     Attributes
     ----------

@@ -22,8 +22,8 @@ from convform.adapters import Adapter
 from convform.conformance.diagnosis.diagnose import Explanation, coincide, diagnose
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
-from convform.conformance.running.runner import run_law
 from convform.conformance.running.smoke import smoke
+from convform.conformance.running.trial import run_law
 from convform.conformance.teeth.kills import RANK
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Evaluate, misread

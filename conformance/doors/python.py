@@ -1,0 +1,134 @@
+"""The door for Python: `check` judges an adapter, or bare functions, and returns a report."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from convform.adapters import Adapter, Unavailable
+from convform.adapters.process.client import Limits
+from convform.conformance.inference.functions import adapter_of, source_of
+from convform.conformance.inference.targets import adapters_of
+from convform.conformance.laws.law import PROFILES
+from convform.conformance.reports.report import Report
+from convform.conformance.running.judge import Progress, judge
+from convform.conformance.running.preparing import selected_operators, switches_of
+from convform.conformance.subjects.guard import watching
+from convform.conformance.subjects.isolation import isolated as in_own_process
+
+DEFAULT_SEED = 0
+"""Without a seed of the caller's, every run is the same run."""
+
+
+def check(
+    adapter: Adapter | None = None,
+    *,
+    operators: Sequence[str] | None = None,
+    profile: str = "quick",
+    seed: int | None = None,
+    level: str = "core",
+    origin: str | None = None,
+    progress: Progress | None = None,
+    isolated: bool | None = None,
+    limits: Limits | None = None,
+    jobs: int = 1,
+    **functions: Callable[..., Any],
+) -> Report:
+    """Judge an adapter, or bare functions.
+
+    Parameters
+    ----------
+    adapter
+        The adapter; left out where functions are given.
+    operators
+        Names of the operators to judge; None means all that it implements.
+    profile
+        ``"brief"``, ``"quick"``, ``"full"`` or ``"search"``.
+    seed
+        Seed of every random choice; None means 0, so that two runs agree unless asked not to.
+    level
+        Which level decides the verdict: ``"core"`` or ``"strict"``. Both are always run.
+    origin
+        What `convform.adapters.load` finds the adapter by; reproducers use it.
+    progress
+        Called with operator and law before each law.
+    isolated
+        Whether to judge it in a process of its own; None leaves that to the adapter.
+    limits
+        What that process may spend.
+    jobs
+        Number of processes that laws are spread over. What is found does not depend on it. The adapter must
+        be one that other processes find, too; in a script, the call belongs under ``if __name__ ==
+        "__main__":``.
+    **functions
+        Functions or layer classes by operator, a dot written as an underscore: ``conv2d=my_conv,
+        conv2d_backward=my_gradient``. Their layouts and parameters are found by experiment.
+
+    Returns
+    -------
+    Report
+        One verdict per operator, one result per law.
+
+    Raises
+    ------
+    Unavailable
+        If the backend or its device is not there.
+    AdapterError
+        If `operators` names one that the adapter does not implement, or it implements none.
+    ValueError
+        If `profile` or `level` is unknown, or `jobs` is not positive.
+
+    Examples
+    --------
+    >>> from convform import reference
+    >>> check(im2col=reference.im2col).verdict
+    'conforms'
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
+    if level not in ("core", "strict"):
+        raise ValueError(f"level={level!r}: expected core or strict")
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs}: expected at least 1")
+    adapter = adapter_of(adapter, functions)
+    if functions and origin is None:
+        origin = source_of(functions)
+    problem = adapter.available() if adapter.available else None
+    if problem:
+        raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
+    started = time.perf_counter()
+    used = DEFAULT_SEED if seed is None else seed
+    names = selected_operators(adapter, operators)
+    switches = switches_of(adapter)
+    own_process = adapter.isolated if isolated is None else isolated
+    if jobs > 1:
+        from convform.conformance.running import jobs as parallel  # few runs need other processes
+
+        how = {
+            "profile": PROFILES[profile],
+            "seed": used,
+            "isolated": own_process,
+            "limits": limits,
+            "find": adapters_of,
+        }
+        setting = parallel.setting_of(adapter, origin, **how)
+        reports, remarks, printed = parallel.in_parallel(adapter, names, setting, jobs, progress)
+    else:
+        own = in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter)
+        with own as judged, watching(used) as conduct:
+            reports = judge(judged, names, PROFILES[profile], used, origin, progress, shrink_known=False)
+        remarks, printed = conduct.remarks, conduct.printed
+    return Report(
+        adapter.name,
+        adapter.version,
+        used,
+        profile,
+        level,
+        time.perf_counter() - started,
+        tuple(reports),
+        remarks,
+        printed,
+        switches,
+    )

@@ -1,0 +1,65 @@
+"""What an adapter is asked before it is judged: its operators, its settings, and if its limits make sense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convform.adapters import Adapter, AdapterError, KnownLimit, Switch
+from convform.adapters.errors import closest
+from convform.conformance.laws.index import laws_of
+from convform.conformance.reports.results import CRASHED, TIMED_OUT
+from convform.conformance.subjects.subject import first_line
+
+
+def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
+    """Names of the operators to judge, in the adapter's order.
+
+    Raises
+    ------
+    AdapterError
+        If it implements none, or not what is asked for; or if it lists a limit of which no law speaks.
+    """
+    implemented = list(adapter.implementations)
+    if not implemented:
+        raise AdapterError(
+            f"the adapter {adapter.name!r} implements no operator",
+            hint=f'register a wrapper: @{adapter.name}.implements("conv2d")',
+        )
+    for name in operators or ():
+        if name not in implemented:
+            raise AdapterError(
+                f"the adapter {adapter.name!r} does not implement {name!r}",
+                hint=f"it implements {', '.join(implemented)}",
+            )
+    for limit in adapter.known_limits:
+        if limit.operator in implemented:
+            _check_limit(adapter, limit)
+    return [name for name in implemented if not operators or name in operators]
+
+
+def _check_limit(adapter: Adapter, limit: KnownLimit) -> None:
+    """Refuse a limit that could never show: it is a slip."""
+    laws = laws_of(adapter.implementations[limit.operator].operator)
+    known = list(dict.fromkeys(name for law in laws for name in (law.name, *law.clauses)))
+    known += [CRASHED, TIMED_OUT]
+    if limit.law_or_clause not in known:
+        raise AdapterError(
+            f"{adapter.name}: known limit of {limit.operator}: no law of it is called "
+            f"{limit.law_or_clause!r}, and none cites such a clause",
+            closest(limit.law_or_clause, known) or "convform spec lists the clauses",
+        )
+
+
+def switches_of(adapter: Adapter) -> tuple[Switch, ...]:
+    """Read the global settings that an adapter says its arithmetic depends on.
+
+    Raises
+    ------
+    AdapterError
+        If they cannot be read.
+    """
+    try:
+        return tuple(adapter.switches()) if adapter.switches else ()
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(str(error))}"
+        raise AdapterError(f"{adapter.name}: its switches cannot be read: {said}") from error
