@@ -439,7 +439,7 @@ def _check_claims(where: str, operator: Operator, claims: Mapping[str, Any]) -> 
         if name in ("indices", "default_stride"):
             if not isinstance(value, bool):
                 raise AdapterError(f"{where}: {name}={value!r}, expected True or False")
-            if name == "indices" and value and operator.family != "max_pool":
+            if name == "indices" and value and name not in operator.outputs:
                 raise AdapterError(f"{where}: indices=True, but only max pooling returns indices")
         elif value not in CLAIM_VALUES[name]:
             options = ", ".join(map(repr, CLAIM_VALUES[name]))
@@ -486,7 +486,7 @@ def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tupl
     bound = set(function.keywords) if isinstance(function, functools.partial) else set()
     parameters = {name: value for name, value in signature.parameters.items() if name not in bound}
     allowed = (*operator.inputs, *operator.parameters)
-    if operator.is_pooling and operator.family.endswith(".backward"):
+    if operator.is_pooling and operator.is_gradient:
         allowed = (*allowed, "input_size")
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -510,9 +510,7 @@ def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tupl
             )
     takes = frozenset(parameters)
     for name in _required(operator):
-        if name not in takes and not (
-            name == "x" and operator.family == "avg_pool.backward" and "input_size" in takes
-        ):
+        if name not in takes and not (name in operator.row.for_shape and "input_size" in takes):
             raise AdapterError(f"{where} does not take {name!r}, without which {operator.name} means nothing")
     bias_optional = "b" in operator.inputs and ("b" not in takes or parameters["b"].default is None)
     return takes, bias_optional

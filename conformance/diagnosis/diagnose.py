@@ -226,7 +226,7 @@ def _told_apart(
 
 def _distinguishing(found: list[Explanation], subject: Subject, record: Record, seed: int) -> list[Case]:
     """Cases within the claims for which some explanation differs from the first one."""
-    focus = _EVERYTHING["ties" if subject.operator.family.startswith("max_pool") and seed % 2 else "ordinary"]
+    focus = _EVERYTHING["ties" if subject.operator.row.kind == "selects" and seed % 2 else "ordinary"]
     table = tables(subject.space, focus)
     if table.empty:
         return []

@@ -147,7 +147,7 @@ def _claims(draft: Draft, homework: Any) -> dict[str, Any]:
         for key, value in draft.claims.items()
         if key in always or parameter.get(key, key) in draft.takes
     }
-    if draft.operator.endswith(".backward"):  # which index a maximum came from is said by the forward pass
+    if OPERATORS[draft.operator].is_gradient:  # which index a maximum came from is said by the forward pass
         claims.pop("indices", None)
     if ("mirrored", "") in draft.notes and _documents_mirroring(draft, homework):
         claims["kernel"] = f"{claims['kernel']} mirrored" if "kernel" in claims else "mirrored"
@@ -193,7 +193,7 @@ def _layout_arguments(group: Sequence[Draft]) -> tuple[dict[str, str], list[dict
 
 def _native_layouts(draft: Draft) -> dict[str, str]:
     """Patterns of a draft that an adapter must be told: those that follow are left out."""
-    operator = OPERATORS[draft.operator.removesuffix(".backward")]
+    operator = OPERATORS[OPERATORS[draft.operator].forward]
     given = {}
     for kind, pattern in draft.layouts.items():
         if kind == "output":

@@ -347,9 +347,7 @@ def _alone(setting: Setting, operator: str) -> Data:
 def _longest_first(operators: Iterable[str]) -> list[str]:
     """What takes long is begun early, so that nobody waits for it in the end."""
     rows = [OPERATORS[name] for name in operators]
-    return [
-        row.name for row in sorted(rows, key=lambda row: (not row.family.endswith("backward"), -row.rank))
-    ]
+    return [row.name for row in sorted(rows, key=lambda row: (not row.is_gradient, -row.rank))]
 
 
 def _key(described: Description, run: Run) -> Data:

@@ -36,20 +36,15 @@ from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark
 from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject
 from convform.spec.clauses import LEVELS
-from convform.spec.operators import OPERATORS, Operator
-
-
-def _operator(name: str) -> Operator:
-    return OPERATORS[name]
+from convform.spec.operators import OPERATORS
 
 
 def _read_only(mapping: dict[str, Any]) -> MappingProxyType[str, Any]:
     return MappingProxyType(mapping)
 
 
-# Cases hold rows of the operator table and read-only mappings, which do not travel by themselves.
+# Cases hold read-only mappings, which do not travel by themselves.
 copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
-copyreg.pickle(Operator, lambda operator: (_operator, (operator.name,)))
 
 
 @dataclass(frozen=True)
