@@ -49,9 +49,15 @@ def test_the_package_runs_as_the_command_does():
 
 
 def test_data_files_are_installed():
-    data = "py.typed", "spec/conv.md", "docs/PROTOCOL.md", "tests/golden.json", "tests/subjects/subject.c"
-    for name in data:
-        assert files("convform").joinpath(name).is_file(), name
+    data = {
+        "convform": "py.typed",
+        "convform.spec": "conv.md",
+        "convform.docs": "PROTOCOL.md",
+        "convform.tests": "subjects/subject.c",
+    }
+    for package, name in data.items():
+        assert files(package).joinpath(name).is_file(), name
+    assert files("convform.tests").joinpath("golden.json").is_file()
 
 
 # -------------------------------------------------------------------------------- extras and environments
