@@ -98,6 +98,9 @@ class Adapter:
         follows from the one of inputs (``n h w c`` gives ``n oh ow o``) unless it is named.
     dtypes
         NumPy names of the dtypes that every operator claims.
+    optional_dtypes
+        Which of its dtypes are claimed only where NumPy has them, as it has bfloat16 beside ml_dtypes alone;
+        `left_out` then says so.
     version
         Version of what is judged, for reports.
     available
@@ -120,7 +123,7 @@ class Adapter:
     AdapterError
         If a layout or dtype does not exist; the message names it.
     Unavailable
-        If bfloat16 is claimed and ml_dtypes is not installed.
+        If bfloat16 is claimed, not as an optional dtype beside others, and ml_dtypes is not installed.
 
     Examples
     --------
@@ -141,6 +144,7 @@ class Adapter:
         columns: str | None = None,
         output: str | None = None,
         dtypes: Sequence[str] = ("float64", "float32"),
+        optional_dtypes: Sequence[str] = (),
         version: str | None = None,
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
@@ -160,7 +164,9 @@ class Adapter:
         self.script = script
         self.switches = switches
         self.origin: str | None = None  # what `find` found it by: another process finds it there, too
-        self.dtypes = _dtypes(name, dtypes)
+        self.optional_dtypes = tuple(optional_dtypes) and _dtypes(name, optional_dtypes)
+        self.left_out: tuple[str, ...] = ()  # one sentence for each optional dtype that is not there
+        self.dtypes = self._present(name, _dtypes(name, dtypes))
         self.known_limits: list[KnownLimit] = []
         self._implementations: dict[str, Implementation] = {}
         self._layouts = _parse_layouts(name, input, weight, bias, columns, output)
@@ -233,7 +239,8 @@ class Adapter:
             )
         claims, dtypes, dialects = _apart(f"{self.name}: {operator}", claims, dtypes)
         checked = _check_claims(f"{self.name}: {operator}", row, claims)
-        own_dtypes = self.dtypes if dtypes is None else _dtypes(f"{self.name}: {operator}", dtypes)
+        where = f"{self.name}: {operator}"
+        own_dtypes = self.dtypes if dtypes is None else self._present(where, _dtypes(where, dtypes))
         own_layouts = _parse_layouts(f"{self.name}: {operator}", input, weight, bias, columns, output)
         layouts = _layouts_of(f"{self.name}: {operator}", row, {**self._layouts, **own_layouts})
 
@@ -306,7 +313,20 @@ class Adapter:
                     f"{self.name}: known limit of {operator}: {name}={value!r}, expected a text"
                 )
         only = None if dtypes is None else _dtypes(f"{self.name}: known limit of {operator}", dtypes)
+        if self.left_out and only == ("bfloat16",):
+            return  # it cannot show
         self.known_limits.append(KnownLimit(operator, law_or_clause, reason, link, only, always))
+
+    def _present(self, where: str, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out what is optional and not there; refuse what is claimed and not there."""
+        if "bfloat16" not in dtypes or _has_bfloat16():
+            return dtypes
+        others = tuple(name for name in dtypes if name != "bfloat16")
+        missing = "need ml_dtypes, which is not installed"
+        if not others or "bfloat16" not in self.optional_dtypes:
+            raise Unavailable(f"{where}: bfloat16 arrays {missing}", "pip install ml_dtypes")
+        self.left_out = (f"bfloat16, whose arrays {missing} (pip install ml_dtypes)",)
+        return others
 
     def _operator(self, name: str) -> Operator:
         if not isinstance(name, str) or name not in OPERATORS:
@@ -358,19 +378,16 @@ def _dtypes(where: str, names: Sequence[str]) -> tuple[str, ...]:
             )
     if not names:
         raise AdapterError(f"{where}: dtypes=(), expected at least one", 'dtypes=("float64",)')
-    if "bfloat16" in names:
-        _bfloat16_or_refuse(where)
     return tuple(names)
 
 
-def _bfloat16_or_refuse(where: str) -> None:
-    """Import ml_dtypes: NumPy knows bfloat16, by its name too, from then on."""
+def _has_bfloat16() -> bool:
+    """Import ml_dtypes if it is there: NumPy knows bfloat16, by its name too, from then on."""
     try:
         import ml_dtypes  # noqa: F401
     except ImportError:
-        raise Unavailable(
-            f"{where}: bfloat16 arrays need ml_dtypes, which is not installed", "pip install ml_dtypes"
-        ) from None
+        return False
+    return True
 
 
 def _parse_layouts(

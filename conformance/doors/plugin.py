@@ -6,6 +6,9 @@ import pytest
 
 # Nothing heavy is imported here: every pytest run in the environment loads this module.
 
+_LEFT_OUT = pytest.StashKey[list[str]]()
+"""What adapters do not claim, for something is not installed."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options; all of them start with ``--adapter`` or ``--convform``."""
@@ -36,10 +39,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from convform.adapters import AdapterError, Unavailable, find
     from convform.conformance.running.preparing import selected_operators
 
+    left_out = session.config.stash[_LEFT_OUT] = []
     for target in targets:
         try:
             for adapter in find(target):
                 selected_operators(adapter, None)
+                left_out += [f"{adapter.name}: not claimed: {said}" for said in adapter.left_out]
         except AdapterError as error:
             hint = f"; {error.hint}" if error.hint else ""
             pytest.exit(f"convform: {error}{hint}", returncode=3 if isinstance(error, Unavailable) else 2)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was not asked: nothing is left out silently."""
+    for said in config.stash.get(_LEFT_OUT, []):
+        terminalreporter.write_line(said)

@@ -131,4 +131,5 @@ def check(
         remarks,
         printed,
         switches,
+        adapter.left_out,
     )

@@ -104,6 +104,7 @@ class Description:
     version: str | None
     operators: tuple[str, ...]
     switches: tuple[Mapping[str, Any], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------- the store
@@ -352,12 +353,14 @@ def _longest_first(operators: Iterable[str]) -> list[str]:
 
 def _key(described: Description, run: Run) -> Data:
     """What a result depends on."""
-    key = {
+    key: Data = {
         "version": described.version,
         "profile": run.profile,
         "seed": run.seed,
         "convform": importlib.metadata.version("convform"),
     }
+    if described.left_out:
+        key["left_out"] = list(described.left_out)
     # Who asks for another deadline than the usual one is not content with what that one has cut off.
     return key if run.limits is None else {**key, "deadline": run.limits.call_seconds}
 
@@ -409,6 +412,7 @@ def _note_described(data: Data, name: str, described: Description, key: Data, fr
             "system": " ".join((platform.system(), platform.machine(), *_half_arithmetic())),
         },
         "switches": list(described.switches),
+        **({"left_out": list(described.left_out)} if described.left_out else {}),
         "operators": kept,
     }
 
@@ -514,6 +518,7 @@ def describe(target: str) -> Description:
         adapter.version,
         tuple(selected_operators(adapter, None)),
         tuple({"name": s.name, "value": s.value, "breaks": s.breaks} for s in switches_of(adapter)),
+        adapter.left_out,
     )
 
 

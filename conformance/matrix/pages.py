@@ -76,6 +76,8 @@ def _not_judged(data: Data) -> Iterator[tuple[str, str]]:
         if backend["state"] != "judged":
             hint = f" ({backend['install']})" if backend.get("install") else ""
             yield name, f"{backend['state']}: {backend['problem']}{hint}"
+        for said in backend.get("left_out", ()):
+            yield name, f"not claimed: {said}"
         for operator, unit in backend.get("operators", {}).items():
             if "problem" in unit:
                 yield f"{name} · {operator}", f"{unit['core']}: {unit['problem']}"

@@ -168,6 +168,8 @@ class Results:
         What it printed meanwhile.
     switches
         Global settings that its arithmetic depends on, as they were.
+    left_out
+        What the adapter does not claim here, for something is not installed: one phrase each.
     """
 
     adapter: str
@@ -180,6 +182,7 @@ class Results:
     remarks: tuple[Remark, ...] = ()
     printed: Printed = NOTHING
     switches: tuple[Switch, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -203,7 +206,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Write the report as plain data, in the documented schema."""
-        return {
+        data: dict[str, Any] = {
             "schema": SCHEMA,
             "adapter": self.adapter,
             "version": self.version,
@@ -225,6 +228,7 @@ class Results:
             "remarks": [remark.to_json() for remark in self.remarks],
             "printed": self.printed.to_json(),
         }
+        return {**data, "left_out": list(self.left_out)} if self.left_out else data
 
     def dumps(self) -> str:
         """Write the report as JSON text."""

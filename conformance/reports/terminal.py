@@ -330,6 +330,8 @@ def _notes(report: Results) -> Iterator[RenderableType]:
         said = _not_claimed(operator)
         if said:
             same.setdefault(said, []).append(operator.name)
+    for said in report.left_out:
+        same.setdefault(said, []).append(report.adapter)
     if same:
         yield ""
         yield Text("Not claimed", style="bold")
