@@ -21,9 +21,8 @@ import numpy as np
 from rich.console import Console
 
 from convform.adapters import Adapter, Implementation, ShapeMismatch
-from convform.conformance.diagnosis.record import VALUES, kind_of
 from convform.conformance.laws.index import laws_of
-from convform.conformance.laws.law import Profile
+from convform.conformance.laws.law import ORDINARY, Profile
 from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, Violation
 from convform.conformance.reports.reproducer import standalone
 from convform.conformance.reports.results import LawResult, OperatorReport, counterexample
@@ -189,7 +188,7 @@ def _of_law(adapter: Adapter, implementation: Implementation, result: LawResult)
     findings = result.findings
     evidence = _evidence(implementation.operator, result.law)
     named = [] if findings is None else [diagnosis.misreadings for diagnosis in findings.diagnoses]
-    if evidence != VALUES:
+    if evidence != ORDINARY:
         # Only right and wrong was compared, which tells readings of other clauses from it badly.
         named = [names for names in named if all(MISREADINGS[n].clause in result.clauses for n in names)]
     described = _described(adapter, implementation, result.violation) if result.violation else {}
@@ -213,7 +212,7 @@ def _of_law(adapter: Adapter, implementation: Implementation, result: LawResult)
 
 def _evidence(operator: Operator, law_name: str) -> str:
     laws = {law.name: law for law in laws_of(operator)}
-    return kind_of(laws[law_name]) if law_name in laws else law_name  # the smoke law is no other law
+    return laws[law_name].record if law_name in laws else law_name  # the smoke law is no other law
 
 
 def _of_dialects(
@@ -313,7 +312,7 @@ def _cause(divergence: Divergence) -> tuple[object, ...]:
         cause = divergence.reason
     elif divergence.kind == DIALECT:
         cause = divergence.dialect
-    elif divergence.evidence == VALUES:
+    elif divergence.evidence == ORDINARY:
         cause = divergence.misreadings[:1] or (divergence.when, family)
     else:
         cause = divergence.clause, divergence.law, divergence.misreadings[:1]
