@@ -12,8 +12,8 @@ from convform import reference
 from convform.conformance.cases.case import Case, normal_parameters, shapes, spatial_axes
 from convform.conformance.cases.geometry import Axis, Geometry
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
-from convform.conformance.laws.law import Law, Listed
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.law import Evidence, Law, Listed
+from convform.conformance.laws.violation import SHAPE, Violation
 from convform.conformance.subjects.subject import Subject
 from convform.reference.window import Window
 from convform.spec.clauses import clause, examples
@@ -130,7 +130,9 @@ def check_example(subject: Subject, case: Case) -> None:
             actual = array.shape[-case.operator.rank :]
             if windows and actual != tuple(example.output_size or ()):
                 raise Violation(
-                    case, f"{name} has spatial size {actual}, the standard prints {example.output_size}"
+                    case,
+                    f"{name} has spatial size {actual}, the standard prints {example.output_size}",
+                    kind=SHAPE,
                 )
         return
     for name, expected in example.outputs.items():
@@ -139,7 +141,9 @@ def check_example(subject: Subject, case: Case) -> None:
         written = expected.read(outputs[name])
         if expected.values is None or written.shape != expected.shape:
             printed = f"{expected.shape} ({expected.axes})"
-            raise Violation(case, f"{name} has shape {written.shape}, the standard prints {printed}")
+            raise Violation(
+                case, f"{name} has shape {written.shape}, the standard prints {printed}", kind=SHAPE
+            )
         room = expected_exactly(subject, case).tolerance.get(name)
         allowed = None if room is None else expected.read(room)
         differs = cells_that_differ(written, expected.values, allowed)
@@ -158,6 +162,9 @@ def _level(example: Example) -> str:
     return "strict" if any(clause(name).level == "strict" for name in example.clauses) else "core"
 
 
+_LARGE = Evidence(replayed=False)
+
+
 def _example_laws() -> Iterator[Law]:
     for level, name in (("core", "worked_examples"), ("strict", "worked_examples_strict")):
         for family in FAMILIES:
@@ -170,7 +177,7 @@ def _example_laws() -> Iterator[Law]:
             clauses = tuple(dict.fromkeys(name for example in about for name in example.clauses))
             if clauses:
                 source = Listed(lambda subject, level=level: _executable(level, subject))  # type: ignore[misc]
-                yield Law(name, (family,), clauses, source, check_example, lane="equal")
+                yield Law(name, (family,), clauses, source, check_example, lane="equal", evidence=_LARGE)
 
 
 EXAMPLE_LAWS = tuple(_example_laws())

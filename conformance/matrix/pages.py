@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from convform.conformance.diagnosis.record import VALUES
+from convform.conformance.laws.law import ORDINARY
 from convform.conformance.matrix.ledger import DIALECT, KNOWN, OUTGROWN, VIOLATION, Entry
 from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, VIOLATES
 from convform.spec.clauses import clause
@@ -119,7 +119,7 @@ def _explained(entry: Entry) -> list[str]:
         readings = ", or ".join(divergence.explanation)
         like = (
             "Its answers are what the standard gives"
-            if divergence.evidence == VALUES
+            if divergence.evidence == ORDINARY
             else "It is right and wrong like an implementation that gives what the standard gives"
         )
         sentences.append(f"{like} {readings}.")

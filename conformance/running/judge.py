@@ -8,7 +8,6 @@ from dataclasses import replace
 from convform.adapters import Adapter
 from convform.conformance.diagnosis.diagnose import diagnose
 from convform.conformance.diagnosis.findings import Findings
-from convform.conformance.diagnosis.record import kind_of
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
 from convform.conformance.reports.results import LawResult, OperatorReport
@@ -80,9 +79,8 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
     for result in results:
         if result.status == "violated" and result.violation is not None and not dies:
             law = laws[result.law]
-            kind = kind_of(law)
-            if kind not in known:
-                known[kind] = diagnose(subject, law, result.violation.case, seed)
-            result = replace(result, findings=known[kind])
+            if law.record not in known:
+                known[law.record] = diagnose(subject, law, result.violation.case, seed)
+            result = replace(result, findings=known[law.record])
         explained.append(result)
     return explained
