@@ -23,7 +23,6 @@ FINITE = [
     if all(np.isfinite(array).all() for array in smallest.call.inputs.values())
 ]
 
-
 REFUSED = TypeError, ValueError
 CRASHED = *REFUSED, AttributeError, IndexError
 
@@ -43,6 +42,12 @@ def normal(operator, given):
             value = tuple((side, side) if isinstance(side, int) else side for side in value)
         values[name] = value
     return values
+
+
+def same(one, other):
+    """Whether two answers have the same outputs, with equal shapes and values."""
+    equal = (np.array_equal(one[name], array, equal_nan=True) for name, array in other.items())
+    return one.keys() == other.keys() and all(equal)
 
 
 def answer(evaluate, smallest, raised=REFUSED):

@@ -9,7 +9,7 @@ from convform import reference
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
-from convform.tests.test_misreadings import normal
+from convform.tests.test_misreadings import normal, same
 
 PREFIXES = ("CONV-", "CONVGRAD-")
 REFUSALS = ("CONV-7", "CONVGRAD-5")
@@ -44,10 +44,7 @@ def answers(name, call):
 
 def agrees(name, call):
     misreading, standard = answers(name, call)
-    return misreading is not None and all(
-        misreading[key].shape == array.shape and np.array_equal(misreading[key], array)
-        for key, array in standard.items()
-    )
+    return misreading is not None and same(misreading, standard)
 
 
 C, B = "conv2d", "conv2d.backward"

@@ -9,7 +9,7 @@ from convform import reference
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
-from convform.tests.test_misreadings import normal
+from convform.tests.test_misreadings import normal, same
 
 SHAPES = ("COL2IM-3", "CONV-7", "CONVGRAD-5", "MAXGRAD-3", "AVGGRAD-2")
 CLAUSES = ("WINDOW-6", *SHAPES, "CONTRACT-6", "CONTRACT-9")
@@ -23,12 +23,6 @@ def counting(*shape, dtype="float64", start=1):
 def row(*values):
     """One sample, one channel, one row."""
     return np.array(values, float).reshape(1, 1, 1, -1)
-
-
-def same(one, other):
-    return all(
-        one[name].shape == array.shape and np.array_equal(one[name], array) for name, array in other.items()
-    )
 
 
 @pytest.mark.parametrize("name", MINE)

@@ -14,7 +14,7 @@ from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread
 from convform.spec.clauses import clauses
 from convform.spec.operators import OPERATORS
-from convform.tests.test_misreadings import SMALLEST, normal
+from convform.tests.test_misreadings import SMALLEST, normal, same
 
 PAGES = ("window", "layout", "im2col", "col2im", "pool")
 OTHERS = ("WINDOW-6", "COL2IM-3")  # refusals are tested by themselves
@@ -29,13 +29,6 @@ def answers(evaluate, operator, inputs, parameters):
             return evaluate(operator, {name: array.copy() for name, array in inputs.items()}, parameters)
         except (IndexError, ValueError) as error:
             return error
-
-
-def agree(one, other):
-    if isinstance(one, Exception) or isinstance(other, Exception):
-        return False
-    same = (np.array_equal(one[name], other[name], equal_nan=True) for name in one)
-    return all(same) and set(one) == set(other)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +105,9 @@ def cases(name, axes, **changes):
 def assert_coincides(name, axes, **changes):
     for case in cases(name, axes, **changes):
         call = (case.operator.name, dict(case.inputs), case.parameters)
-        assert agree(reference.evaluate(*call), answers(misread(MISREADINGS[name]), *call)), call[0]
+        wrong = answers(misread(MISREADINGS[name]), *call)
+        assert not isinstance(wrong, Exception), call[0]
+        assert same(wrong, reference.evaluate(*call)), call[0]
 
 
 @pytest.mark.parametrize("name", ABOUT_AXES)
@@ -152,7 +147,7 @@ def test_it_occurs_for_every_rank_and_fails_as_such_code_would(name):
         answers(misread(MISREADINGS[name]), case.operator.name, dict(case.inputs), case.parameters)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name, entry in MISREADINGS.items() if entry.clause != "WINDOW-6"])
 def test_what_the_standard_refuses_stays_refused(name):
     for case in cases(name, PLAIN):
         negative = {**case.parameters, "padding": ((-1, -1),) * case.operator.rank}
