@@ -133,7 +133,7 @@ def test_violations_travel_between_processes():
     arrived = pickle.loads(pickle.dumps(found))
     assert arrived.case.operator is case.operator
     assert arrived.case.parameters == case.parameters
-    assert (arrived.says, arrived.outcome, arrived.traceback) == ("says", "crashed", "file.py:1")
+    assert (arrived.says, arrived.kind, arrived.traceback) == ("says", "crashed", "file.py:1")
     assert arrived.actual["y"].tolist() == [0, 0]
     assert copy.copy(arrived).says == "says"
 
