@@ -13,7 +13,7 @@ from rich.console import Console
 from convform.adapters import Adapter, find
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import PROFILES
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Failed, Known, LawResult, NotClaimed, Outgrown, Violated
 from convform.conformance.reports.terminal import law_view
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
@@ -99,7 +99,8 @@ def test_law(
         pytest.skip(f"unavailable: {problem}")
     subject, result = _smoke(target, adapter_name, operator)
     if subject is None and law_name != SMOKE:
-        pytest.skip(f"broken adapter: {result.reason}")
+        problem = result.reason if isinstance(result, Failed) else result.outcome
+        pytest.skip(f"broken adapter: {problem}")
     if law_name != SMOKE:
         profile, seed = (
             pytestconfig.getoption("--convform-profile"),
@@ -114,19 +115,19 @@ def test_law(
         thorough = PROFILES[profile].thorough
         applied = known_limits_applied(adapter, operator, list(found.values()), thorough=thorough)
         result = next(one for one in applied if one.law == law_name)
-    if result.status == "not-claimed":
+    if isinstance(result, NotClaimed):
         pytest.skip(f"not claimed: {result.reason}")
-    if result.status == "known":
-        pytest.xfail(f"known limit: {result.reason} {result.link}")
-    if result.status == "error":
+    if isinstance(result, Known):
+        pytest.xfail(f"known limit: {result.limit.reason} {result.limit.link}")
+    if isinstance(result, Failed):
         pytest.fail(result.reason or "broken adapter", pytrace=False)
-    if result.status == "violated":
+    if isinstance(result, (Violated, Outgrown)):
         if not result.decides(pytestconfig.getoption("--convform-level")):
             pytest.xfail(f"strict, does not decide at level core: {result.clauses[0]}")
         pytest.fail(_drawn(operator, result), pytrace=False)
 
 
-def _drawn(operator: str, result: LawResult) -> str:
+def _drawn(operator: str, result: Violated | Outgrown) -> str:
     console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None)
     console.print(law_view(operator, result))
     assert isinstance(console.file, io.StringIO)

@@ -31,7 +31,7 @@ from convform.adapters.process.client import Limits
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
-from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, OperatorReport
+from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, Failed, OperatorReport
 from convform.conformance.running.jobs import JudgeEnded, Setting, judged, pool
 from convform.conformance.running.judge import judge
 from convform.conformance.running.preparing import selected_operators, switches_of
@@ -536,7 +536,7 @@ def _unit(adapter: Adapter, report: OperatorReport, found: Sequence[Divergence])
     by_status: dict[str, list[str]] = {}
     for law in report.laws:
         by_status.setdefault(law.status, []).append(law.law)
-    errors = [law.reason for law in report.laws if law.status == "error"]
+    errors = [law.reason for law in report.laws if isinstance(law, Failed)]
     unit: Data = {
         "core": report.verdict("core"),
         "strict": report.verdict("strict"),

@@ -27,7 +27,7 @@ from convform.adapters import Adapter, AdapterError, find
 from convform.adapters.process.client import Limits
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
-from convform.conformance.reports.results import LawResult, OperatorReport
+from convform.conformance.reports.results import Holds, LawResult, OperatorReport, Violated
 from convform.conformance.running.judge import Progress, diagnosed
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
@@ -121,7 +121,7 @@ def in_parallel(
                 note(*key)
 
         run((name, SMOKE) for name in names)
-        sound = [name for name in names if done[name, SMOKE].results[0].status == "holds"]
+        sound = [name for name in names if isinstance(done[name, SMOKE].results[0], Holds)]
         keys = [(name, SMOKE) for name in names]
         keys += [
             (name, law.name)
@@ -133,7 +133,7 @@ def in_parallel(
         run(keys[len(names) :])
         run(_after_a_death(keys, done), has_died=True)
         found = {name: [done[key].results[0] for key in keys if key[0] == name] for name in names}
-        violated = [name for name in sound if any(law.status == "violated" for law in found[name])]
+        violated = [name for name in sound if any(isinstance(law, Violated) for law in found[name])]
         explained = [processes.submit(_diagnose, setting, name, found[name]) for name in violated]
         for name, future in zip(violated, explained, strict=True):
             note(name, "diagnosis")

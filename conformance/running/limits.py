@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convform.adapters import Adapter, KnownLimit
-from convform.conformance.reports.results import CRASHED, TIMED_OUT, LawResult
+from convform.adapters import Adapter
+from convform.conformance.reports.results import CRASHED, TIMED_OUT, Holds, LawResult, Violated
 from convform.conformance.running.smoke import SMOKE
 
 
@@ -29,16 +29,14 @@ def known_limits_applied(
             for i, result in enumerate(results)
             if limit.law_or_clause in (result.law, *result.clauses, result.outcome)
         ]
-        shows = [i for i in covered if results[i].status == "violated" and _is_of(limit, results[i])]
-        for i in shows:
-            marked[i] = results[i].known(limit)
+        shows = False
+        for i in covered:
+            result = results[i]
+            if isinstance(result, Violated) and limit.speaks_of(result.violation.case.dtype.name):
+                marked[i], shows = result.known(limit), True
         for i in covered if limit.always and thorough and not shows else ():
-            named = limit.law_or_clause in (results[i].law, results[i].clauses[0])
-            if results[i].status == "holds" and named and results[i].law != SMOKE:
-                marked[i] = results[i].outgrown(limit)
+            result = results[i]
+            named = limit.law_or_clause in (result.law, result.clauses[0])
+            if isinstance(result, Holds) and named and result.law != SMOKE:
+                marked[i] = result.outgrown(limit)
     return marked
-
-
-def _is_of(limit: KnownLimit, result: LawResult) -> bool:
-    """Whether a limit speaks of the dtype in which a law was violated."""
-    return result.violation is None or limit.speaks_of(result.violation.case.dtype.name)

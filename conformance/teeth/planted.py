@@ -22,6 +22,7 @@ from convform.adapters import Adapter
 from convform.conformance.diagnosis.diagnose import Explanation, coincide, diagnose
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
+from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
 from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.twin import wrapper
@@ -131,7 +132,7 @@ def plant(explanation: Explanation, operator: Operator, seed: int = 0) -> Plant:
             return Plant(names, operator.name, UNSEEN, (), "smoke", 0.0)
         for law in laws_of(operator):
             result = run_law(subject, law, QUICK, seed, shrink=False)
-            if result.status != "violated" or result.violation is None:
+            if not isinstance(result, Violated):
                 continue
             started = time.perf_counter()
             findings = diagnose(subject, law, result.violation.case, seed)
