@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 SPATIAL_AXES: Mapping[int, tuple[str, ...]] = MappingProxyType({1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")})
 """Names of the spatial axes of an input, by rank."""
@@ -102,6 +103,10 @@ class Operator:
     outputs: Mapping[str, str]
     parameters: tuple[str, ...]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name; it has the same table."""
+        return _row, (self.name,)
+
     @property
     def forward(self) -> str:
         """Name of the operator that this one is the gradient of; its own name where it is no gradient."""
@@ -116,6 +121,10 @@ class Operator:
     def is_linear(self) -> bool:
         """Whether every output is linear in each input (bilinear for convolution)."""
         return not self.family.startswith("max_pool")
+
+
+def _row(name: str) -> Operator:
+    return OPERATORS[name]
 
 
 _X, _COLS, _W, _B = "n c {x}", "n c {k} {o}", "o i {k}", "o"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from convform.conformance.doors import python
-from convform.conformance.doors.cli import main
+from convform.conformance.doors.cli import COMMANDS, main
 from convform.conformance.running import judge
 from convform.spec.clauses import clauses
 from convform.spec.operators import FAMILIES
@@ -253,6 +254,49 @@ def test_help_and_version():
         result = convform(*arguments)
         assert "Traceback" not in result.output
         assert result.output
+
+
+def file_of(command):
+    return command.replace("-", "_") + ".py"
+
+
+def test_help_lists_what_the_commands_say_of_themselves():
+    folder = files("convform.conformance.doors.cli")
+    for name, says in COMMANDS.items():
+        assert says in " ".join(convform(name, "--help").stdout.split()), name
+        assert f"convform {name}``" in (folder / file_of(name)).read_text(encoding="utf-8")
+
+
+RUN = r"""
+import sys
+from convform.conformance.doors.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print(*sys.modules, sep="\n")
+"""
+JUDGING = ("cases", "laws", "diagnosis", "reports", "running", "inference", "matrix", "teeth", "doors.python")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("--help", ["numpy", "hypothesis", "convform.adapters", "convform.spec", *JUDGING]),
+        ("spec CONV-1", ["hypothesis", "convform.reference", *JUDGING]),
+        ("adapters --help", ["hypothesis", "convform.reference", *JUDGING]),
+        ("infer --help", ["laws", "running", "matrix", "teeth", "doors.python"]),
+        ("check --help", ["inference.infer", "matrix", "teeth"]),
+        ("matrix --help", ["inference.infer", "teeth", "doors.python"]),
+        ("planted --help", ["inference.infer", "matrix", "doors.python"]),
+    ],
+)
+def test_a_command_imports_what_it_runs_and_no_more(arguments, absent):
+    command = [sys.executable, "-c", RUN, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines())
+    assert "convform.conformance.doors.cli" in imported
+    for name in (*absent, "convform.adapters.backends"):
+        places = (f"{name}.", f"convform.conformance.{name}.")
+        assert not [module for module in imported if f"{module}.".startswith(places)], name
 
 
 # ------------------------------------------------------------------------------------------- bad input
