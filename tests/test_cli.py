@@ -530,6 +530,27 @@ def test_traceback_is_shown_on_request_and_changes_no_exit_code(homework):
     assert b"1 / 0" in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "chosen"), [((), None), (("--isolate",), None), (("--jobs", "2"), None), ((), "svg")]
+)
+def test_homework_that_plots_opens_no_window(homework, options, chosen):
+    """Unless a backend of matplotlib is chosen already."""
+    head = (
+        HEAD
+        + f"""
+    import os
+    assert os.environ["MPLBACKEND"] == "{chosen or "Agg"}"
+    """
+    )
+    environment = {key: text for key, text in os.environ.items() if key != "MPLBACKEND"}
+    environment |= {"MPLBACKEND": chosen} if chosen else {}
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", homework(head=head)]
+    run = subprocess.run(
+        [*command, *options, "--profile", "brief"], capture_output=True, timeout=120, env=environment
+    )
+    assert run.returncode == CONFORMS, run.stderr
+
+
 def test_terminal_without_unicode_gets_a_report(homework):
     run = process("check", homework(), PYTHONIOENCODING="ascii")
     assert run.returncode == CONFORMS, run.stderr
