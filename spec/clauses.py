@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from convform.spec.errors import SpecError, UnknownClauseError
-from convform.spec.examples import Example, Expected, SmallestInput, parse_example, parse_smallest
+from convform.spec.examples import Example, ExampleOutput, SmallestInput, parse_example, parse_smallest
 from convform.spec.operators import FAMILIES
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "PAGES",
     "Clause",
     "Example",
-    "Expected",
+    "ExampleOutput",
     "ListedMisreading",
     "Page",
     "SmallestInput",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +34,7 @@ _WRITTEN_KEYS = ("shape", "values", "fill")
 
 
 @dataclass(frozen=True, eq=False)
-class Expected:
+class ExampleOutput:
     """What an example says about one output.
 
     Attributes
@@ -125,10 +125,20 @@ class Example:
     operator: str | None
     parameters: Mapping[str, Any]
     inputs: Mapping[str, Array]
-    outputs: Mapping[str, Expected]
+    outputs: Mapping[str, ExampleOutput]
     window: Mapping[str, Any] | None = None
     output_size: tuple[int, ...] | None = None
     worked: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process of the judge, which read-only mappings do not by themselves."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return _arrived, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
+
+
+def _arrived(*values: Any) -> Example:
+    read_only: list[Any] = [MappingProxyType(v) if isinstance(v, dict) else v for v in values]
+    return Example(*read_only)
 
 
 def parse_example(source: str, where: str, default_clauses: tuple[str, ...] = ()) -> Example:
@@ -437,8 +447,8 @@ def _input(entry: Mapping[str, Any], canonical: str, sizes: Mapping[str, int], w
     return array
 
 
-def _expected(entry: Mapping[str, Any], canonical: str, where: str) -> Expected:
+def _expected(entry: Mapping[str, Any], canonical: str, where: str) -> ExampleOutput:
     axes, values, shape = _array(entry, canonical, where)
     if values is not None:
         values.flags.writeable = False
-    return Expected(axes, values, shape, canonical)
+    return ExampleOutput(axes, values, shape, canonical)

@@ -56,6 +56,11 @@ class Case:
     example: Example | None = None
     output_size: tuple[int, ...] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process of the judge, which a read-only mapping does not by itself."""
+        rest = self.geometry, self.arrangement, self.refused, self.example, self.output_size
+        return _arrived, (self.operator, dict(self.inputs), dict(self.parameters), *rest)
+
     @property
     def window(self) -> Window:
         """The window of a valid case."""
@@ -74,6 +79,10 @@ class Case:
     def with_inputs(self, **arrays: np.ndarray) -> Case:
         """Return the same case with some arrays replaced."""
         return replace(self, inputs=MappingProxyType({**self.inputs, **arrays}))
+
+
+def _arrived(operator: Operator, inputs: dict[str, np.ndarray], *rest: Any) -> Case:
+    return Case(operator, MappingProxyType(inputs), *rest)
 
 
 def window_of(operator: Operator, inputs: Arrays, parameters: Mapping[str, object]) -> Window:

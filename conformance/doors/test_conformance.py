@@ -10,7 +10,8 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from convform.adapters import Adapter, find
+from convform.adapters import Adapter
+from convform.conformance.doors.plugin import meant
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.reports.results import Failed, Known, LawResult, NotClaimed, Outgrown, Violated
@@ -41,19 +42,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
     # Targets that cannot be found have ended the run before this, in the plugin.
-    adapters = find(target)
-    for adapter in adapters:
-        # Reproducers load the adapter by what is here called its target.
-        own = target if len(adapters) == 1 else f"{target}:{adapter.name}"
+    for adapter in meant(target).adapters:
         for name, implementation in adapter.implementations.items():
-            yield own, adapter.name, name, SMOKE
+            yield target, adapter.name, name, SMOKE
             for law in laws_of(implementation.operator):
-                yield own, adapter.name, name, law.name
+                yield target, adapter.name, name, law.name
 
 
 @cache
 def _adapter(target: str, name: str) -> Adapter:
-    adapter = next(adapter for adapter in find(target) if adapter.name == name)
+    adapter = next(adapter for adapter in meant(target).adapters if adapter.name == name)
     if not adapter.isolated:
         return adapter
     context = isolated(adapter, target)
@@ -85,8 +83,9 @@ def _ran(
     subject, _ = _smoke(target, adapter_name, operator)
     assert subject is not None
     law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+    origin = meant(target).origin_of(_adapter(target, adapter_name))
     with watching(seed) as conduct:
-        result = run_law(subject, law, PROFILES[profile], seed, target)
+        result = run_law(subject, law, PROFILES[profile], seed, origin)
     return result, "".join(f"{remark}\n" for remark in conduct.remarks) + conduct.printed.text
 
 

@@ -23,7 +23,7 @@ from convform.conformance.inference.gradients import search_alone, search_backwa
 from convform.conformance.inference.homework import MOST_HANGS, Hangs, Homework
 from convform.conformance.inference.plans import function_plan, layer_plans
 from convform.conformance.inference.search import search_forward
-from convform.conformance.inference.writing import NOT_FOUND, adapters_of, notes_on, source_of
+from convform.conformance.inference.writing import NOT_FOUND, file_text, make_adapters, notes_on
 from convform.conformance.subjects.guard import Guarded, watching
 from convform.spec.operators import FAMILIES, OPERATORS, Operator
 
@@ -37,16 +37,16 @@ class Inferred:
 
     Attributes
     ----------
-    source
+    text
         The adapter file.
     notes
         ``(certainty, sentence)``: "certain", "guessed" or "not found".
     adapters
-        The adapters that the source defines: one, or several where a file implements an operator more
+        The adapters that the file defines: one, or several where a file implements an operator more
         than once.
     """
 
-    source: str
+    text: str
     notes: tuple[tuple[str, str], ...]
     adapters: tuple[Adapter, ...]
 
@@ -79,7 +79,7 @@ def infer_target(target: str, output: Path | None = None) -> Inferred:
     target
         The file, with the name of one function or class after a colon.
     output
-        Where the source will be written: in another folder it has to find the homework.
+        Where the file will be written: in another folder it has to find the homework.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def infer_file(path: str | Path, name: str | None = None, folder: Path | None = 
     name
         Name of one function or class, to look at nothing else.
     folder
-        Folder in which the source will lie; None stands for the homework's own.
+        Folder in which the file will lie; None stands for the homework's own.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "func
                 f"{operator}: {_HUNG if note == _HUNG else said + colon + raised}",
                 "write an adapter that says how it is called: Adapter(...), adapter.implements(...)",
             )
-    return adapters_of(found, name, namespace)[0]
+    return make_adapters(found, name, namespace)[0]
 
 
 # ----------------------------------------------------------------------------------------------- inside
@@ -228,8 +228,8 @@ def _infer(
             'write the adapter by hand: hw = Adapter("my-homework"), and @hw.implements(...) above a wrapper',
         )
     notes = tuple(dict.fromkeys((*missing, *notes_on(drafts))))
-    source = source_of(drafts, notes, name, shown, header, module)
-    return Inferred(source, notes, tuple(adapters_of(drafts, name, module)))
+    text = file_text(drafts, notes, name, shown, header, module)
+    return Inferred(text, notes, tuple(make_adapters(drafts, name, module)))
 
 
 _HUNG = f"{MOST_HANGS} calls on tiny arrays hung, so it was given up"

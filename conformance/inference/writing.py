@@ -1,4 +1,4 @@
-"""Writing what was found out: drafts as the source of an adapter file, and as adapters."""
+"""Writing what was found out: drafts as the text of an adapter file, and as adapters."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CERTAIN, GUESSED, NOT_FOUND = "certain", "guessed", "not found"
 _SAYS_MIRRORED = re.compile(r"flip|mirror|revers|convolution proper|true convolution|\[::-1", re.IGNORECASE)
 
 
-def adapters_of(drafts: Sequence[Draft], name: str, homework: Any) -> list[Adapter]:
-    """Make the adapters that the source of some drafts defines.
+def make_adapters(drafts: Sequence[Draft], name: str, homework: Any) -> list[Adapter]:
+    """Make the adapters that the file of some drafts defines.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def notes_on(drafts: Sequence[Draft]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(notes))
 
 
-def source_of(
+def file_text(
     drafts: Sequence[Draft],
     notes: Sequence[tuple[str, str]],
     name: str,
@@ -70,7 +70,7 @@ def source_of(
     Parameters
     ----------
     drafts, name, homework
-        As for `adapters_of`.
+        As for `make_adapters`.
     notes
         What goes into the comment, as ``(certainty, sentence)``.
     shown

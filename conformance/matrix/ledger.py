@@ -28,7 +28,8 @@ from convform.conformance.reports.reproducer import standalone
 from convform.conformance.reports.results import Known, OperatorReport, Outgrown, Violated, counterexample
 from convform.conformance.reports.terminal import drawing
 from convform.conformance.running.trial import run_law
-from convform.conformance.subjects.subject import Subject, first_line
+from convform.conformance.subjects.guard import first_line
+from convform.conformance.subjects.subject import Subject
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.spec.clauses import LEVELS
 from convform.spec.operators import OPERATORS, Operator

@@ -257,11 +257,11 @@ def ledger(data: Data) -> list[Entry]:
     return [
         entry
         for name, backend in data["backends"].items()
-        for entry in merged(name, backend.get("version"), _found(backend))
+        for entry in merged(name, backend.get("version"), _divergences(backend))
     ]
 
 
-def _found(backend: Data) -> Iterator[Divergence]:
+def _divergences(backend: Data) -> Iterator[Divergence]:
     for unit in backend.get("operators", {}).values():
         yield from map(Divergence.from_json, unit["divergences"])
 
@@ -422,7 +422,7 @@ def _reproduce(store: Store, name: str, jobs: int, watcher: Watcher) -> None:
     backend = store.read()["backends"][name]
     programs = {
         entry.divergence.program: entry.divergence
-        for entry in merged(name, backend.get("version"), _found(backend))
+        for entry in merged(name, backend.get("version"), _divergences(backend))
         if entry.divergence.program is not None and entry.divergence.reproduced is None
     }
     watcher.expect(len(programs))

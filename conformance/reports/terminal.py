@@ -390,11 +390,3 @@ def _footer(report: Results) -> Text:
         f" · exit {report.exit_code} · profile {report.profile}{chance}",
         "" if report.verdict == CONFORMS else " · everything: --json FILE · a rule: convform spec CLAUSE",
     )
-
-
-def message(kind: str, text: str, hint: str | None) -> Text:
-    """One sentence and a hint, for whatever is not a verdict."""
-    parts: list[str | tuple[str, str]] = [(f"{kind}: ", "bold yellow"), text]
-    if hint:
-        parts += ["\n  ", (hint, "")]
-    return Text.assemble(*parts)

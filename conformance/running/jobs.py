@@ -8,7 +8,6 @@ in which a single process would have found them.
 from __future__ import annotations
 
 import atexit
-import copyreg
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
-from types import MappingProxyType
 from typing import Any
 
 from convform.adapters import Adapter, AdapterError, find
@@ -37,14 +35,6 @@ from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject
 from convform.spec.clauses import LEVELS
 from convform.spec.operators import OPERATORS
-
-
-def _read_only(mapping: dict[str, Any]) -> MappingProxyType[str, Any]:
-    return MappingProxyType(mapping)
-
-
-# Cases hold read-only mappings, which do not travel by themselves.
-copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
 
 
 @dataclass(frozen=True)
@@ -237,19 +227,14 @@ def _end_with_parent() -> None:
 @cache
 def judged(setting: Setting) -> Adapter:
     """Find the adapter in this process, in a process of its own where that is asked for."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
     with quiet():
-        adapter = _found(setting)
+        adapters = setting.find(setting.target)
+    adapter = next(adapter for adapter in adapters if adapter.name == setting.adapter)
     if not setting.isolated:
         return adapter
     context = isolated(adapter, setting.target, setting.limits)
     atexit.register(context.__exit__, None, None, None)
     return context.__enter__()
-
-
-def _found(setting: Setting) -> Adapter:
-    adapters = setting.find(setting.target)
-    return next(adapter for adapter in adapters if adapter.name == setting.adapter)
 
 
 @cache

@@ -8,7 +8,7 @@ from convform.adapters import Adapter, AdapterError, KnownLimit, Switch
 from convform.adapters.errors import closest
 from convform.conformance.laws.index import laws_of
 from convform.conformance.reports.results import CRASHED, TIMED_OUT
-from convform.conformance.subjects.subject import first_line
+from convform.conformance.subjects.guard import first_line
 
 
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
