@@ -44,22 +44,14 @@ __all__ = [
     "parse_page",
 ]
 
-PAGES = (
-    "index",
-    "window",
-    "layout",
-    "im2col",
-    "col2im",
-    "conv",
-    "conv_backward",
-    "pool",
-    "max_pool",
-    "max_pool_backward",
-    "avg_pool",
-    "avg_pool_backward",
-    "contract",
-)
-"""Names of the pages in reading order."""
+
+def _page_names() -> tuple[str, ...]:
+    index = files("convform.spec").joinpath("index.md").read_text(encoding="utf-8")
+    return "index", *re.findall(r"^[0-9]+\. \[.+?\]\((\w+)\.md\)", index, flags=re.MULTILINE)
+
+
+PAGES = _page_names()
+"""Names of the pages in reading order: the index, and those that it lists."""
 
 OPERATOR_PARTS = ("Semantics", "Inputs", "Outputs", "Constraints", "Examples")
 """The parts of a page about one family of operators, in order. The other pages have one part: Clauses."""

@@ -21,7 +21,11 @@ def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+FOLDERS = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+"""The folders of the house; what is built or cached beside them is none."""
+
+
 def pages() -> list[Path]:
-    """All Markdown files in it, relative to the root; what tools wrote into hidden folders is not its own."""
-    found = (file.relative_to(ROOT) for file in ROOT.rglob("*.md"))
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.parts))
+    """All Markdown files in it, relative to the root."""
+    found = [*ROOT.glob("*.md"), *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.md"))]
+    return sorted(file.relative_to(ROOT) for file in found)

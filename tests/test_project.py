@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from importlib.resources import files
 
 import pytest
 
 import convform
-from convform.tests.checkout import ROOT, in_checkout, pages, text_of
+from convform.tests.checkout import FOLDERS, ROOT, in_checkout, pages, text_of
 
 
 def run(*arguments):
@@ -84,10 +84,11 @@ def backends_of_tox():
 
 @in_checkout
 def test_every_folder_with_modules_is_a_package_of_that_name():
-    folders = {file.parent.relative_to(ROOT) for file in ROOT.glob("[a-z]*/**/__init__.py")} - {"package"}
-    named = {".".join(("convform", *folder.parts)) for folder in folders if folder.parts[0] != "package"}
-    listed = pyproject()["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted({"convform", *named})
+    named = {"convform"}
+    for folder in FOLDERS:
+        below = (file.parent.relative_to(ROOT).parts for file in (ROOT / folder).rglob("__init__.py"))
+        named |= {".".join(("convform", *parts)) for parts in below if folder != "package"}
+    assert sorted(pyproject()["tool"]["setuptools"]["packages"]) == sorted(named)
 
 
 @in_checkout
@@ -110,8 +111,11 @@ def test_backends_are_named_in_one_list():
     extras = set(libraries()) - {"notebook"}
     # CuPy needs a GPU, so no environment judges it.
     assert sorted(extras - {"cupy"}) == sorted(set(listed) - {"reference"})
-    adapters = {point.name for point in entry_points(group="convform.adapters")}
-    assert adapters >= extras | set(listed)
+    adapters = pyproject()["project"]["entry-points"]["convform.adapters"]
+    assert set(adapters) >= extras | set(listed)
+    for value in adapters.values():
+        module = value.partition(":")[0].removeprefix("convform.").replace(".", "/")
+        assert (ROOT / f"{module}.py").is_file(), value
 
 
 # ----------------------------------------------------------------------------------------------- pages
@@ -133,11 +137,10 @@ def test_links_lead_somewhere():
 @in_checkout
 def test_the_map_of_the_house_is_the_house():
     house = text_of("README.md").partition("## The house")[2].partition("\n## ")[0]
-    folders = {file.parent.name for file in ROOT.glob("[a-z]*/__init__.py")}
     rooms = {f"conformance/{file.parent.name}" for file in ROOT.glob("conformance/*/__init__.py")}
     mapped = re.findall(r"^\| \[[\w/]+\]\(([\w/]+)/\)", house, flags=re.MULTILINE)
     assert len(mapped) == len(set(mapped))
-    assert folders | rooms <= set(mapped)
+    assert FOLDERS | rooms <= set(mapped)
 
 
 @in_checkout
