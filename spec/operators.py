@@ -221,10 +221,6 @@ class Operator:
         """Names from `PARAMETERS`, in the order of the reference's signature."""
         return self.row.parameters
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process by name; it has the same table."""
-        return _row, (self.name,)
-
     @property
     def forward(self) -> str:
         """Name of the operator that this one is the gradient of; its own name where it is no gradient."""
@@ -250,10 +246,6 @@ class Operator:
     def is_linear(self) -> bool:
         """Whether every output is linear in each input (bilinear for convolution)."""
         return self.row.is_linear
-
-
-def _row(name: str) -> Operator:
-    return OPERATORS[name]
 
 
 _X, _COLS, _W, _B = "n c {x}", "n c {k} {o}", "o i {k}", "o"
