@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convform.adapters import Adapter
-from convform.conformance.reports.results import CRASHED, TIMED_OUT, Holds, LawResult, Violated
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT
+from convform.conformance.reports.results import Holds, LawResult, Violated
 from convform.conformance.running.smoke import SMOKE
 
 
