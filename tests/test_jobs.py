@@ -149,7 +149,7 @@ def test_conduct_is_put_together_as_one_run_would_tell_it():
 
 def test_only_later_deaths_of_an_operator_are_run_again():
     case = build(OPERATORS["max_pool1d"], Geometry((Axis(3, 2, 1, 0, 0, 1),)))
-    death = Violation(case, "crashed", outcome="crashed")
+    death = Violation(case, "crashed", kind="crashed")
 
     def done(died):
         law = LawResult("law", "core", (), "violated" if died else "holds", violation=death if died else None)

@@ -12,7 +12,7 @@ from convform.adapters import ReturnedWrong
 from convform.conformance.cases import oracle
 from convform.conformance.cases.case import Case
 from convform.conformance.cases.contents import is_float
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import DTYPE, OTHER, RAISES, SHAPE, Violation
 from convform.conformance.subjects.subject import Answer, Subject, SubjectRaised, call
 
 
@@ -32,11 +32,11 @@ def answer(subject: Subject, case: Case, *, as_numbers: bool = True) -> Answer:
     try:
         result = call(subject.implementation, case)
     except SubjectRaised as error:
-        raise Violation(case, f"raised {error} on input that the standard accepts") from error
+        raise Violation(case, f"raised {error} on input that the standard accepts", kind=RAISES) from error
     except ReturnedWrong as error:
-        raise Violation(case, f"{error} (on other input it returned an answer)") from error
+        raise Violation(case, f"{error} (on other input it returned an answer)", kind=OTHER) from error
     if result.mismatch is not None:
-        raise Violation(case, f"{result.mismatch}") from result.mismatch
+        raise Violation(case, f"{result.mismatch}", kind=SHAPE) from result.mismatch
     if as_numbers and any(array.dtype.kind in "cO" for array in result.outputs.values()):
         outputs = {name: _real(case, name, array) for name, array in result.outputs.items()}
         return replace(result, outputs=outputs)
@@ -51,7 +51,7 @@ def _real(case: Case, name: str, array: np.ndarray) -> np.ndarray:
             return np.real(array).astype(np.float64)
     except (TypeError, ValueError):
         pass
-    raise Violation(case, f"{name} holds something that is no real number (dtype {array.dtype})")
+    raise Violation(case, f"{name} holds something that is no real number (dtype {array.dtype})", kind=DTYPE)
 
 
 def compare(
@@ -72,7 +72,7 @@ def compare(
     for name in outputs:
         values = expected.values[name]
         if name not in result.outputs:
-            raise Violation(case, f"returned no {name} this time, though it did before")
+            raise Violation(case, f"returned no {name} this time, though it did before", kind=OTHER)
         actual = result.outputs[name]
         if actual.shape != values.shape:
             raise Violation(
@@ -80,6 +80,7 @@ def compare(
                 f"{name} has shape {actual.shape} where the standard has {values.shape} (canonical axes)",
                 {name: values},
                 {name: actual},
+                kind=SHAPE,
             )
         differs = cells_that_differ(actual, values, expected.tolerance.get(name))
         if differs.any():

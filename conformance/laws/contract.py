@@ -17,7 +17,7 @@ from convform.conformance.laws.compare import answer, cells_that_differ, check_e
 from convform.conformance.laws.examples import claimed
 from convform.conformance.laws.law import Drawn, Law, Listed
 from convform.conformance.laws.values import ALL, fits
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import DTYPE, OTHER, SHAPE, VALUES, Violation
 from convform.conformance.subjects.subject import Subject, SubjectRaised, call
 
 _ORDINARY = Focus(axis=fits)
@@ -51,6 +51,7 @@ def check_inputs_unmodified(subject: Subject, case: Case) -> None:
                 {name: before},
                 {name: after},
                 {} if differs is None else {name: np.asarray(differs)},
+                OTHER,
             )
 
 
@@ -60,12 +61,12 @@ def check_no_shared_memory(subject: Subject, case: Case) -> None:
     outputs = list(returned_arrays(result.returned))
     for name, argument in result.arguments.items():
         if isinstance(argument, np.ndarray) and any(share_memory(out, argument) for out in outputs):
-            raise Violation(case, f"a returned array shares memory with the argument {name}")
+            raise Violation(case, f"a returned array shares memory with the argument {name}", kind=OTHER)
     if _share_memory(itertools.combinations(outputs, 2)):
-        raise Violation(case, "two returned arrays share memory")
+        raise Violation(case, "two returned arrays share memory", kind=OTHER)
     later = list(returned_arrays(answer(subject, case).returned))
     if _share_memory(itertools.product(outputs, later)):
-        raise Violation(case, "a returned array shares memory with what an earlier call returned")
+        raise Violation(case, "a returned array shares memory with what an earlier call returned", kind=OTHER)
 
 
 def _share_memory(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> bool:
@@ -149,7 +150,7 @@ def check_views(subject: Subject, case: Case) -> None:
     for arrangement in ("Fortran order", "strided", "negative strides", "read-only"):
         arranged = replace(case, arrangement=arrangement)
         outputs = answer(subject, arranged).outputs
-        _same(arranged, expected, outputs, f"differs for {arrangement} arrays", room)
+        _same(arranged, expected, outputs, f"differs for {arrangement} arrays", room, VALUES)
     # With zero strides every element is one and the same, so the arrays must be constant.
     constant = {
         name: np.full_like(array, array.reshape(-1)[0] if array.size else 0)
@@ -160,20 +161,23 @@ def check_views(subject: Subject, case: Case) -> None:
     expected = answer(subject, flat).outputs
     outputs = answer(subject, arranged).outputs
     room = expected_exactly(subject, flat).tolerance
-    _same(arranged, expected, outputs, "differs for zero strides arrays", room)
+    _same(arranged, expected, outputs, "differs for zero strides arrays", room, VALUES)
 
 
-def _same(case: Case, expected: Arrays, actual: Arrays, says: str, room: Arrays | None = None) -> None:
+def _same(
+    case: Case, expected: Arrays, actual: Arrays, says: str, room: Arrays | None = None, kind: str = OTHER
+) -> None:
     """Raise a violation where two answers of the subject are not equal, or further apart than `room`."""
     for name, array in expected.items():
         other = actual[name]
         if array.shape != other.shape:
-            raise Violation(case, f"{name} {says}: shape {other.shape} instead of {array.shape}")
+            shape = SHAPE if kind == VALUES else kind
+            raise Violation(case, f"{name} {says}: shape {other.shape} instead of {array.shape}", kind=shape)
         allowed = (room or {}).get(name)
         # Both may be off by what is allowed, in opposite directions.
         differs = cells_that_differ(other, array, None if allowed is None else 2 * allowed)
         if differs.any():
-            raise Violation(case, f"{name} {says}", {name: array}, {name: other}, {name: differs})
+            raise Violation(case, f"{name} {says}", {name: array}, {name: other}, {name: differs}, kind)
 
 
 def check_dtype(subject: Subject, case: Case) -> None:
@@ -181,9 +185,11 @@ def check_dtype(subject: Subject, case: Case) -> None:
     for name, array in answer(subject, case, as_numbers=False).outputs.items():
         if name == "indices":
             if array.dtype.kind not in "iu":
-                raise Violation(case, f"indices have dtype {array.dtype}, expected integers")
+                raise Violation(case, f"indices have dtype {array.dtype}, expected integers", kind=DTYPE)
         elif array.dtype != case.dtype:
-            raise Violation(case, f"{name} has dtype {array.dtype} for inputs of dtype {case.dtype}")
+            raise Violation(
+                case, f"{name} has dtype {array.dtype} for inputs of dtype {case.dtype}", kind=DTYPE
+            )
 
 
 def _every_dtype(subject: Subject) -> Iterable[Case]:

@@ -13,7 +13,7 @@ from convform.conformance.cases.case import Case, normal_parameters, shapes, spa
 from convform.conformance.cases.geometry import Axis, Geometry
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.laws.law import Law, Listed
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import SHAPE, Violation
 from convform.conformance.subjects.subject import Subject
 from convform.reference.window import Window
 from convform.spec.clauses import clause, examples
@@ -130,7 +130,9 @@ def check_example(subject: Subject, case: Case) -> None:
             actual = array.shape[-case.operator.rank :]
             if windows and actual != tuple(example.output_size or ()):
                 raise Violation(
-                    case, f"{name} has spatial size {actual}, the standard prints {example.output_size}"
+                    case,
+                    f"{name} has spatial size {actual}, the standard prints {example.output_size}",
+                    kind=SHAPE,
                 )
         return
     for name, expected in example.outputs.items():
@@ -139,7 +141,9 @@ def check_example(subject: Subject, case: Case) -> None:
         written = expected.read(outputs[name])
         if expected.values is None or written.shape != expected.shape:
             printed = f"{expected.shape} ({expected.axes})"
-            raise Violation(case, f"{name} has shape {written.shape}, the standard prints {printed}")
+            raise Violation(
+                case, f"{name} has shape {written.shape}, the standard prints {printed}", kind=SHAPE
+            )
         room = expected_exactly(subject, case).tolerance.get(name)
         allowed = None if room is None else expected.read(room)
         differs = cells_that_differ(written, expected.values, allowed)

@@ -18,7 +18,7 @@ from convform.conformance.cases.oracle import Expected
 from convform.conformance.laws.compare import compare, expected_exactly
 from convform.conformance.laws.law import Law, Listed
 from convform.conformance.laws.values import ALL, CONV
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import ANSWERS, RAISES, SHAPE, Violation
 from convform.conformance.subjects.subject import WRONG_RANKS, Answer, Subject, SubjectRaised, call
 from convform.spec.operators import SPATIAL_AXES
 
@@ -39,7 +39,9 @@ def check_refused(subject: Subject, case: Case) -> None:
         return
     kind = type(result.returned).__name__
     shape = f" of shape {result.returned.shape}" if isinstance(result.returned, np.ndarray) else ""
-    raise Violation(case, f"accepted {case.refused}: expected an exception, got a {kind}{shape}")
+    raise Violation(
+        case, f"accepted {case.refused}: expected an exception, got a {kind}{shape}", kind=ANSWERS
+    )
 
 
 def _check_dialect(subject: Subject, case: Case, expected: Mapping[str, np.ndarray]) -> None:
@@ -54,7 +56,8 @@ def _check_dialect(subject: Subject, case: Case, expected: Mapping[str, np.ndarr
         returned = call(subject.implementation, case).returned
         outputs = subject.implementation.canonical_outputs(returned, sizes)
     except (SubjectRaised, ShapeMismatch) as error:
-        raise Violation(case, f"{error}; the declared dialect has an answer") from error
+        kind = RAISES if isinstance(error, SubjectRaised) else SHAPE
+        raise Violation(case, f"{error}; the declared dialect has an answer", kind=kind) from error
     # Every answer of a transform is rounded, also that to a case which the standard refuses.
     transform = subject.implementation.claims.arithmetic == "transform"
     held_to = expected_exactly(subject, case) if transform else Expected(expected, {}, {}, {})

@@ -26,7 +26,7 @@ from convform.conformance.laws.compare import (
     expected_exactly,
 )
 from convform.conformance.laws.law import Check, Drawn, Law, Listed, Swept
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import OTHER, Violation
 from convform.conformance.subjects.subject import Subject, SubjectRaised, call
 
 LINEAR = ("im2col", "col2im", "conv", "conv.backward")
@@ -239,7 +239,7 @@ def check_names_an_element(subject: Subject, case: Case) -> None:
     """Whatever a window holds, its index names one of its elements, as is declared, or is −1."""
     result = answer(subject, case)
     if "indices" not in result.outputs:
-        raise Violation(case, "returned no indices this time, though it did before")
+        raise Violation(case, "returned no indices this time, though it did before", kind=OTHER)
     reported = result.outputs["indices"]
     expected = expected_exactly(subject, case).values["indices"]  # in a dialect, padding may be selected
     doubtful = (reported != -1) & (reported != expected)

@@ -11,6 +11,23 @@ from convform.conformance.cases.case import Case
 from convform.conformance.subjects.isolation import where_it_ended
 from convform.conformance.subjects.subject import SubjectGone, SubjectRaised, first_line
 
+VALUES, SHAPE, DTYPE, RAISES, ANSWERS, CRASHED, TIMED_OUT, OTHER = KINDS = (
+    "values",
+    "shape",
+    "dtype",
+    "raises",
+    "answers",
+    "crashed",
+    "timed out",
+    "other",
+)
+"""How a subject can be wrong.
+
+It gives wrong values, a wrong shape or rank, a wrong dtype; raises on valid input; answers what must be
+refused; its process crashes, or is ended for it takes too long. Other is what shows only over several calls
+or in the arguments, and an answer that cannot be read.
+"""
+
 
 class Violation(Exception):
     """A subject broke a law on a case.
@@ -25,8 +42,8 @@ class Violation(Exception):
         Arrays by output name, where values can be shown.
     differs
         Boolean arrays by output name: the cells in which they differ.
-    outcome
-        ``"crashed"`` or ``"timed out"`` where there was no answer; None where there was one.
+    kind
+        One of `KINDS`.
     """
 
     def __init__(
@@ -36,7 +53,7 @@ class Violation(Exception):
         expected: Mapping[str, np.ndarray] | None = None,
         actual: Mapping[str, np.ndarray] | None = None,
         differs: Mapping[str, np.ndarray] | None = None,
-        outcome: str | None = None,
+        kind: str = VALUES,
     ) -> None:
         super().__init__(says)
         self.case = case
@@ -44,13 +61,13 @@ class Violation(Exception):
         self.expected = dict(expected or {})
         self.actual = dict(actual or {})
         self.differs = dict(differs or {})
-        self.outcome = outcome
+        self.kind = kind
         self._traceback: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process of the judge; the exception that caused it goes along as text."""
         arrays = dict(self.expected), dict(self.actual), dict(self.differs)
-        return _arrived, (self.case, self.says, *arrays, self.outcome, self.traceback)
+        return _arrived, (self.case, self.says, *arrays, self.kind, self.traceback)
 
     @classmethod
     def of(cls, gone: SubjectGone, judged: Case | None = None) -> Violation:
@@ -62,7 +79,12 @@ class Violation(Exception):
         case = gone.case if judged is None or gone.case.operator is judged.operator else judged
         said = where_it_ended(gone.last_words)
         words = f"; its last words were: {first_line(said)}" if said else ""
-        return cls(case, f"{gone.outcome}: {gone}{words}", outcome=gone.outcome)
+        return cls(case, f"{gone.outcome}: {gone}{words}", kind=gone.outcome)
+
+    @property
+    def outcome(self) -> str | None:
+        """``"crashed"`` or ``"timed out"`` where there was no answer; None where there was one."""
+        return self.kind if self.kind in (CRASHED, TIMED_OUT) else None
 
     @property
     def traceback(self) -> str | None:

@@ -24,7 +24,7 @@ from convform.adapters import Adapter, Implementation, ShapeMismatch
 from convform.conformance.diagnosis.record import VALUES, kind_of
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, Violation
 from convform.conformance.reports.reproducer import standalone
 from convform.conformance.reports.results import LawResult, OperatorReport, counterexample
 from convform.conformance.reports.terminal import drawing
@@ -192,7 +192,7 @@ def _of_law(adapter: Adapter, implementation: Implementation, result: LawResult)
     if evidence != VALUES:
         # Only right and wrong was compared, which tells readings of other clauses from it badly.
         named = [names for names in named if all(MISREADINGS[n].clause in result.clauses for n in names)]
-    described = _described(adapter, implementation, result.law, result.violation) if result.violation else {}
+    described = _described(adapter, implementation, result.violation) if result.violation else {}
     return Divergence(
         kind,
         implementation.operator.name,
@@ -247,13 +247,11 @@ def _of_dialects(
                 dialect=f'{name}="{value}"',
                 explanation=(reading.says,),
                 misreadings=(reading.name,),
-                **_described(adapter, implementation, law.name, result.violation),
+                **_described(adapter, implementation, result.violation),
             )
 
 
-def _described(
-    adapter: Adapter, implementation: Implementation, law: str, violation: Violation
-) -> dict[str, Any]:
+def _described(adapter: Adapter, implementation: Implementation, violation: Violation) -> dict[str, Any]:
     """What a violation shows: the case as data and drawn, and a program."""
     arrays = [*violation.case.inputs.values(), *violation.expected.values()]
     case = counterexample(violation)
@@ -266,7 +264,7 @@ def _described(
     if adapter.script is not None:
         program = standalone(adapter.script, implementation, violation)
         program = without_paths(program) if program else None
-        described |= {"program": program, "prints": _prints(implementation, law, violation)}
+        described |= {"program": program, "prints": _prints(implementation, violation)}
     return described
 
 
@@ -332,7 +330,7 @@ def _readability(divergence: Divergence) -> tuple[object, ...]:
 # -------------------------------------------------------------------------------------- reproducing
 
 
-def _prints(implementation: Implementation, law: str, violation: Violation) -> dict[str, Any]:
+def _prints(implementation: Implementation, violation: Violation) -> dict[str, Any]:
     """Say what the program of a violation does: how the judge knows that it shows it.
 
     ``{"does": …}`` with one of ``"ends"`` (the process dies or hangs), ``"answers"`` (instead of raising),
@@ -340,20 +338,18 @@ def _prints(implementation: Implementation, law: str, violation: Violation) -> d
     example, in its own layout) or ``"more"`` (what is wrong shows only over several calls, or in the
     arguments).
     """
+    kind = violation.kind
     if violation.outcome is not None:
         return {"does": "ends", "outcome": violation.outcome}
-    if violation.case.refused is not None and not violation.expected:
-        return {"does": "answers"}
-    if violation.traceback is not None:
-        return {"does": "raises"}
+    if kind in (ANSWERS, RAISES):
+        return {"does": kind}
+    if kind == DTYPE:
+        return {"does": kind, "dtype": violation.case.dtype.name}
     if isinstance(violation.__cause__, ShapeMismatch):
-        return {"does": "shape", "shapes": {violation.__cause__.array: str(violation.__cause__.shape)}}
-    if law == "dtype":
-        return {"does": "dtype", "dtype": violation.case.dtype.name}
+        return {"does": SHAPE, "shapes": {violation.__cause__.array: str(violation.__cause__.shape)}}
     if violation.case.example is not None:
         return {"does": "figures"}
-    outputs = implementation.operator.outputs
-    if law in _OF_SEVERAL_CALLS or not violation.actual or not set(violation.actual) <= set(outputs):
+    if kind == OTHER or not violation.actual:
         return {"does": "more"}
     return {
         "does": "values",
@@ -362,9 +358,6 @@ def _prints(implementation: Implementation, law: str, violation: Violation) -> d
             name: _printed(implementation, name, array) for name, array in violation.expected.items()
         },
     }
-
-
-_OF_SEVERAL_CALLS = ("inputs_unmodified", "no_shared_memory", "no_memory_between_calls", "two_forwards")
 
 
 def _printed(implementation: Implementation, name: str, array: np.ndarray) -> str:
