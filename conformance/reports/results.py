@@ -56,6 +56,8 @@ class LawResult:
         Where a known limit is documented.
     findings
         Why a violated law is violated, as far as it could be found out.
+    shown
+        Known limits that excuse one of the violations that were met, the smallest or another.
     """
 
     law: str
@@ -71,17 +73,18 @@ class LawResult:
     false_pass: float | None = None
     link: str | None = None
     findings: Findings | None = None
+    shown: tuple[KnownLimit, ...] = ()
 
     def known(self, limit: KnownLimit) -> LawResult:
         """Return the same violation as one that the adapter lists."""
         return replace(self, status="known", reason=limit.reason, link=limit.link)
 
-    def outgrown(self, limit: KnownLimit) -> LawResult:
+    def outgrown(self, limit: KnownLimit, word: str) -> LawResult:
         """Return a violation: the adapter lists a limit that does not show any more."""
         return replace(
             self,
             status="violated",
-            reason=f"the known limit {limit.law_or_clause} no longer shows; take it off the adapter's list",
+            reason=f"the known limit {word} no longer shows; take it off the adapter's list",
             link=limit.link,
         )
 

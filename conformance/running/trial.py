@@ -10,19 +10,20 @@ import contextlib
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from convform.adapters import AdapterError
+from convform.adapters import AdapterError, KnownLimit
 from convform.conformance.cases.case import Case, build, value_range
 from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws.violation import Violation
 from convform.conformance.reports.reproducer import reproducer
 from convform.conformance.reports.results import LawResult
+from convform.conformance.running.limits import excusing, narrowed, speaks_of
 from convform.conformance.running.shrink import shrink_numbers
 from convform.conformance.subjects.subject import Subject, SubjectGone
 
@@ -49,6 +50,7 @@ class _Trial:
     law: Law
     shrink: bool = True
     shrink_known: bool = True
+    left_out: tuple[KnownLimit, ...] = ()
     cases: int = 0
     best: Violation | None = None
     first_at: float | None = None
@@ -56,11 +58,14 @@ class _Trial:
     deaths: int = 0
     has_died: bool = False
     searches: bool = False
+    shown: dict[KnownLimit, None] = field(default_factory=dict)
 
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case."""
-        self.cases += 1
         case = self.subject.fitted(case)
+        if any((limit.dtypes or limit.when) and speaks_of(limit, case) for limit in self.left_out):
+            return None
+        self.cases += 1
         violation: Violation | None = None
         try:
             self.law.check(self.subject, case)
@@ -69,12 +74,23 @@ class _Trial:
         except SubjectGone as gone:
             violation = Violation.of(gone, case)
             self.deaths += 1
-        if violation is not None:
-            if self.first_at is None:
-                self.first_at = time.perf_counter()
-            if self.best is None or _complexity(violation) < _complexity(self.best):
-                self.best = violation
-        return violation
+        return violation if violation is not None and self._is_kept(violation) else None
+
+    def _is_kept(self, violation: Violation) -> bool:
+        """Note a violation; False if it is one that something else is known of than of what is looked at."""
+        excused = self.excused_by(violation)
+        self.shown |= dict.fromkeys(excused)
+        if any(limit in self.left_out for limit in excused):
+            return False
+        if self.first_at is None:
+            self.first_at = time.perf_counter()
+        known = () if self.best is None else self.excused_by(self.best)
+        if self.best is not None and excused and excused != known and not (known and violation.outcome):
+            return False  # shrinking must not walk to what another limit excuses
+        unexcused = bool(known) and not excused
+        if self.best is None or unexcused or _complexity(violation) < _complexity(self.best):
+            self.best = violation
+        return True
 
     def shrinks_to(self, case: Case) -> Violation | None:
         """Run the law on a simpler case; only a violation with the same outcome counts."""
@@ -85,13 +101,14 @@ class _Trial:
         """Whether a search goes on: a wrong answer that is known must not hide the end of a process."""
         return self.searches and violation.outcome is None and self.is_known(violation)
 
+    def excused_by(self, violation: Violation) -> tuple[KnownLimit, ...]:
+        """The known limits of the adapter that excuse a violation."""
+        limits = self.subject.implementation.known_limits
+        return excusing(limits, self.law.name, self.law.clauses, violation)
+
     def is_known(self, violation: Violation) -> bool:
         """Whether the adapter lists the violation among its known limits."""
-        names = (self.law.name, *self.law.clauses, violation.outcome)
-        return any(
-            limit.law_or_clause in names and limit.speaks_of(violation.case.dtype.name)
-            for limit in self.subject.implementation.known_limits
-        )
+        return bool(self.excused_by(violation))
 
     @property
     def exhausted(self) -> bool:
@@ -154,42 +171,31 @@ def run_law(
         Status ``"holds"``, ``"violated"``, ``"not-claimed"`` or ``"error"``.
     """
 
-    def run(subject: Subject) -> LawResult:
-        return _run_law(
-            _Trial(subject, law, shrink, shrink_known, has_died=has_died, searches=profile.wide),
-            profile,
-            seed,
-            origin,
-        )
+    def run(subject: Subject, left_out: tuple[KnownLimit, ...]) -> LawResult:
+        trial = _Trial(subject, law, shrink, shrink_known, left_out, has_died=has_died, searches=profile.wide)
+        return _run_law(trial, profile, seed, origin)
 
-    found = result = run(subject)
-    cases, seconds = result.cases, result.seconds
-    # What one dtype is known to break must not hide what others break.
-    while rest := _dtypes_without_limit(subject, result):
-        implementation = subject.implementation
-        claims = replace(implementation.claims, dtypes=rest)
-        subject = Subject(replace(implementation, claims=claims), subject.answers)
-        result = run(subject)
-        cases, seconds = cases + result.cases, seconds + result.seconds
+    left_out: tuple[KnownLimit, ...] = ()
+    found = result = run(subject, left_out)
+    cases, seconds, shown = result.cases, result.seconds, result.shown
+    # What is known of some cases must not hide what happens in others: ask again what no limit speaks of.
+    while confined := _confined(subject, result):
+        left_out += confined
+        rest = narrowed(subject, left_out)
+        if rest is None:
+            break
+        result = run(rest, left_out)
+        cases, seconds, shown = cases + result.cases, seconds + result.seconds, shown + result.shown
         found = result if result.status in ("violated", "error") else found
-    return replace(found, cases=cases, seconds=seconds)
+    return replace(found, cases=cases, seconds=seconds, shown=tuple(dict.fromkeys(shown)))
 
 
-def _dtypes_without_limit(subject: Subject, result: LawResult) -> tuple[str, ...]:
-    """Which dtypes have to be asked again, as a violation is one that is known of other dtypes."""
+def _confined(subject: Subject, result: LawResult) -> tuple[KnownLimit, ...]:
+    """The limits that excuse a violation and leave other cases, or other wrong answers, to be asked for."""
     if result.violation is None:
         return ()
-    dtype = result.violation.case.dtype.name
-    excused = {
-        name
-        for limit in subject.implementation.known_limits
-        if limit.law_or_clause in (result.law, *result.clauses, result.outcome)
-        and limit.dtypes is not None
-        and dtype in limit.dtypes
-        for name in limit.dtypes
-    }
-    claimed = subject.implementation.claims.dtypes
-    return tuple(name for name in claimed if name not in excused) if excused else ()
+    limits = excusing(subject.implementation.known_limits, result.law, result.clauses, result.violation)
+    return tuple(limit for limit in limits if limit.is_confined)
 
 
 def _run_law(trial: _Trial, profile: Profile, seed: int, origin: str | None) -> LawResult:
@@ -225,6 +231,7 @@ def _run_law(trial: _Trial, profile: Profile, seed: int, origin: str | None) -> 
         cases,
         time.perf_counter() - started,
         violation=smallest,
+        shown=tuple(trial.shown),
         reproducer=reproducer(subject.implementation, smallest, origin),
         found_after=trial.first_at - started,
     )
