@@ -98,6 +98,9 @@ class Adapter:
         follows from the one of inputs (``n h w c`` gives ``n oh ow o``) unless it is named.
     dtypes
         NumPy names of the dtypes that every operator claims.
+    optional_dtypes
+        Which of its dtypes are claimed only where NumPy has them, as it has bfloat16 beside ml_dtypes alone;
+        `left_out` then says so.
     version
         Version of what is judged, for reports.
     available
@@ -120,7 +123,7 @@ class Adapter:
     AdapterError
         If a layout or dtype does not exist; the message names it.
     Unavailable
-        If bfloat16 is claimed and ml_dtypes is not installed.
+        If bfloat16 is claimed, not as an optional dtype beside others, and ml_dtypes is not installed.
 
     Examples
     --------
@@ -141,6 +144,7 @@ class Adapter:
         columns: str | None = None,
         output: str | None = None,
         dtypes: Sequence[str] = ("float64", "float32"),
+        optional_dtypes: Sequence[str] = (),
         version: str | None = None,
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
@@ -160,7 +164,9 @@ class Adapter:
         self.script = script
         self.switches = switches
         self.origin: str | None = None  # what `find` found it by: another process finds it there, too
-        self.dtypes = _dtypes(name, dtypes)
+        self.optional_dtypes = tuple(optional_dtypes) and _dtypes(name, optional_dtypes)
+        self.left_out: tuple[str, ...] = ()  # one sentence for each optional dtype that is not there
+        self.dtypes = self._present(name, _dtypes(name, dtypes))
         self.known_limits: list[KnownLimit] = []
         self._implementations: dict[str, Implementation] = {}
         self._layouts = _parse_layouts(name, input, weight, bias, columns, output)
@@ -233,7 +239,8 @@ class Adapter:
             )
         claims, dtypes, dialects = _apart(f"{self.name}: {operator}", claims, dtypes)
         checked = _check_claims(f"{self.name}: {operator}", row, claims)
-        own_dtypes = self.dtypes if dtypes is None else _dtypes(f"{self.name}: {operator}", dtypes)
+        where = f"{self.name}: {operator}"
+        own_dtypes = self.dtypes if dtypes is None else self._present(where, _dtypes(where, dtypes))
         own_layouts = _parse_layouts(f"{self.name}: {operator}", input, weight, bias, columns, output)
         layouts = _layouts_of(f"{self.name}: {operator}", row, {**self._layouts, **own_layouts})
 
@@ -317,7 +324,21 @@ class Adapter:
         >>> hw.known_limit("conv?d*", "CONV-7", shows="raises", reason="No groups.", link="https://example.org")
         """
         rest = {"reason": reason, "link": link, "when": when, "shows": shows, "always": always}
-        self.known_limits.append(limit_of(self.name, operators, breaks, dtypes, ranks, **rest))
+        limit = limit_of(self.name, operators, breaks, dtypes, ranks, **rest)
+        if self.left_out and all(name == "bfloat16" for name in DTYPES if limit.speaks_of(name)):
+            return  # it cannot show
+        self.known_limits.append(limit)
+
+    def _present(self, where: str, dtypes: tuple[str, ...]) -> tuple[str, ...]:
+        """Leave out what is optional and not there; refuse what is claimed and not there."""
+        if "bfloat16" not in dtypes or _has_bfloat16():
+            return dtypes
+        others = tuple(name for name in dtypes if name != "bfloat16")
+        missing = "need ml_dtypes, which is not installed"
+        if not others or "bfloat16" not in self.optional_dtypes:
+            raise Unavailable(f"{where}: bfloat16 arrays {missing}", "pip install ml_dtypes")
+        self.left_out = (f"bfloat16, whose arrays {missing} (pip install ml_dtypes)",)
+        return others
 
     def _operator(self, name: str) -> Operator:
         if not isinstance(name, str) or name not in OPERATORS:
@@ -369,19 +390,16 @@ def _dtypes(where: str, names: Sequence[str]) -> tuple[str, ...]:
             )
     if not names:
         raise AdapterError(f"{where}: dtypes=(), expected at least one", 'dtypes=("float64",)')
-    if "bfloat16" in names:
-        _bfloat16_or_refuse(where)
     return tuple(names)
 
 
-def _bfloat16_or_refuse(where: str) -> None:
-    """Import ml_dtypes: NumPy knows bfloat16, by its name too, from then on."""
+def _has_bfloat16() -> bool:
+    """Import ml_dtypes if it is there: NumPy knows bfloat16, by its name too, from then on."""
     try:
         import ml_dtypes  # noqa: F401
     except ImportError:
-        raise Unavailable(
-            f"{where}: bfloat16 arrays need ml_dtypes, which is not installed", "pip install ml_dtypes"
-        ) from None
+        return False
+    return True
 
 
 def _parse_layouts(
@@ -450,7 +468,7 @@ def _check_claims(where: str, operator: Operator, claims: Mapping[str, Any]) -> 
         if name in ("indices", "default_stride"):
             if not isinstance(value, bool):
                 raise AdapterError(f"{where}: {name}={value!r}, expected True or False")
-            if name == "indices" and value and operator.family != "max_pool":
+            if name == "indices" and value and name not in operator.outputs:
                 raise AdapterError(f"{where}: indices=True, but only max pooling returns indices")
         elif value not in CLAIM_VALUES[name]:
             options = ", ".join(map(repr, CLAIM_VALUES[name]))
@@ -497,7 +515,7 @@ def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tupl
     bound = set(function.keywords) if isinstance(function, functools.partial) else set()
     parameters = {name: value for name, value in signature.parameters.items() if name not in bound}
     allowed = (*operator.inputs, *operator.parameters)
-    if operator.is_pooling and operator.family.endswith(".backward"):
+    if operator.is_pooling and operator.is_gradient:
         allowed = (*allowed, "input_size")
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -521,9 +539,7 @@ def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tupl
             )
     takes = frozenset(parameters)
     for name in _required(operator):
-        if name not in takes and not (
-            name == "x" and operator.family == "avg_pool.backward" and "input_size" in takes
-        ):
+        if name not in takes and not (name in operator.row.for_shape and "input_size" in takes):
             raise AdapterError(f"{where} does not take {name!r}, without which {operator.name} means nothing")
     bias_optional = "b" in operator.inputs and ("b" not in takes or parameters["b"].default is None)
     return takes, bias_optional

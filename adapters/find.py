@@ -12,12 +12,17 @@ target                        what it finds
 ============================  ===============================================================
 
 Backends are imported only when they are named: they may be missing, heavy, or broken.
+
+A homework that plots must not open windows. So whatever is imported here finds ``MPLBACKEND=Agg`` in the
+environment, unless a backend of matplotlib is named there already; it stays there, since the homework may
+import matplotlib as late as in a call.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -212,8 +217,13 @@ def _select(adapters: dict[str, Adapter], name: str, shown: str, module: ModuleT
     )
 
 
+def _without_windows() -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+
+
 def _import_module(name: str, shown: str | None = None) -> ModuleType:
     shown = shown or f"module {name!r}"
+    _without_windows()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -254,6 +264,7 @@ def _import_file(path: Path) -> ModuleType:
     if path.suffix not in (".py", ".ipynb"):
         raise NotFound(f"{path} is no .py file", "an adapter is a Python file, such as hw.py")
 
+    _without_windows()
     full = path.resolve()
     module = ModuleType(path.stem)
     module.__file__ = str(full)

@@ -190,7 +190,7 @@ class Implementation:
         elif isinstance(returned, tuple | list):
             if len(returned) > len(expected):
                 raise self._wrong(f"{described(returned)} of {len(returned)}", self._hint_for_many(returned))
-            if self.operator.family == "max_pool" and len(returned) < len(expected):
+            if not self.operator.row.any_outputs and len(returned) < len(expected):
                 raise self._wrong(f"{described(returned)} of {len(returned)}", None)
             named = dict(zip(expected, returned, strict=False))
         else:
@@ -207,7 +207,7 @@ class Implementation:
             raise self._wrong("nothing but None", "does the layer keep its gradients under another name?")
         if self.claims.indices and "indices" not in arrays:
             raise self._wrong("y without indices", "leave indices=True out, or return (y, indices)")
-        if self.operator.family == "max_pool" and "y" not in arrays:
+        if "indices" in self.operator.outputs and "y" not in arrays:
             raise self._wrong("indices without y", "return (y, indices)")
         return arrays
 
@@ -217,8 +217,8 @@ class Implementation:
 
     def _wrong(self, what: str, hint: str | None) -> ReturnedWrong:
         names = self._expected_outputs()
-        if self.operator.family == "conv.backward":
-            wanted = "a dict or tuple of dx, dw, db"
+        if self.operator.row.any_outputs:
+            wanted = f"a dict or tuple of {', '.join(names)}"
         elif len(names) == 1:
             wanted = f"the array {names[0]}"
         else:
@@ -229,7 +229,7 @@ class Implementation:
         )
 
     def _hint_for_many(self, returned: Sequence[Any]) -> str | None:
-        if self.operator.family == "max_pool" and len(returned) == 2:
+        if "indices" in self.operator.outputs and len(returned) == 2:
             return "if the second is the indices, claim them: indices=True"
         return "is the second a cache? return the array alone" if len(returned) == 2 else None
 

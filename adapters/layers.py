@@ -175,10 +175,11 @@ class Layer:
             As `Adapter.implements` does.
         """
         adapter.implements(operator, **options)(self._wrapper(operator, ()))
-        if self.backward is not None and operator + ".backward" in OPERATORS:
+        gradient = OPERATORS[operator].gradient
+        if self.backward is not None and gradient is not None:
             # Which index a maximum came from is an answer of the forward pass alone.
             rest = {name: value for name, value in options.items() if name not in ("indices", "index")}
-            adapter.implements(operator + ".backward", **rest)(self._wrapper(operator, ("dy",)))
+            adapter.implements(gradient, **rest)(self._wrapper(operator, ("dy",)))
 
     def _wrapper(self, operator: str, more: tuple[str, ...]) -> Callable[..., Any]:
         """Write the wrapper: a function whose signature says what the layer takes."""

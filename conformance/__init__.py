@@ -15,13 +15,33 @@ if TYPE_CHECKING:
     from convform.conformance.doors.python import check
     from convform.conformance.laws.violation import Violation
     from convform.conformance.reports.report import Report
-    from convform.conformance.reports.results import LawResult, OperatorReport
+    from convform.conformance.reports.results import (
+        Failed,
+        Holds,
+        Known,
+        LawResult,
+        NotClaimed,
+        OperatorReport,
+        Outgrown,
+        Violated,
+    )
 
-__all__ = ["LawResult", "OperatorReport", "Report", "Violation", "check"]
+__all__ = [
+    "Failed",
+    "Holds",
+    "Known",
+    "LawResult",
+    "NotClaimed",
+    "OperatorReport",
+    "Outgrown",
+    "Report",
+    "Violated",
+    "Violation",
+    "check",
+]
 
 _HOMES = {
-    "LawResult": "reports.results",
-    "OperatorReport": "reports.results",
+    **dict.fromkeys(__all__, "reports.results"),
     "Report": "reports.report",
     "Violation": "laws.violation",
     "check": "doors.python",

@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from convform.spec.errors import SpecError, UnknownClauseError
-from convform.spec.examples import Example, Expected, parse_example
+from convform.spec.examples import Example, ExampleOutput, SmallestInput, parse_example, parse_smallest
 from convform.spec.operators import FAMILIES
 
 __all__ = [
@@ -30,9 +30,10 @@ __all__ = [
     "PAGES",
     "Clause",
     "Example",
-    "Expected",
-    "Misreading",
+    "ExampleOutput",
+    "ListedMisreading",
     "Page",
+    "SmallestInput",
     "SpecError",
     "UnknownClauseError",
     "clause",
@@ -43,22 +44,14 @@ __all__ = [
     "parse_page",
 ]
 
-PAGES = (
-    "index",
-    "window",
-    "layout",
-    "im2col",
-    "col2im",
-    "conv",
-    "conv_backward",
-    "pool",
-    "max_pool",
-    "max_pool_backward",
-    "avg_pool",
-    "avg_pool_backward",
-    "contract",
-)
-"""Names of the pages in reading order."""
+
+def _page_names() -> tuple[str, ...]:
+    index = files("convform.spec").joinpath("index.md").read_text(encoding="utf-8")
+    return "index", *re.findall(r"^[0-9]+\. \[.+?\]\((\w+)\.md\)", index, flags=re.MULTILINE)
+
+
+PAGES = _page_names()
+"""Names of the pages in reading order: the index, and those that it lists."""
 
 OPERATOR_PARTS = ("Semantics", "Inputs", "Outputs", "Constraints", "Examples")
 """The parts of a page about one family of operators, in order. The other pages have one part: Clauses."""
@@ -67,24 +60,39 @@ LEVELS = ("core", "strict")
 
 _HEADING = re.compile(r"(?P<id>[A-Z0-9]+-[1-9][0-9]*) · (?P<title>.+)")
 _LEAD = re.compile(r"\*\*(?P<name>[A-Z][a-z]+)\.\*\*\s*")
+_MISREADING = re.compile(r"\*(?P<name>[^*]+)\* — (?P<says>.+?)(?:\\\n`(?P<source>\{.+\})`)?", re.DOTALL)
 _FIELDS = ("rule", "required", "refused", "unspecified")
 _OPTIONAL_FIELDS = ("disagreements",)
 
 
 @dataclass(frozen=True)
-class Misreading:
-    """A named wrong, or merely different, reading of a clause.
+class ListedMisreading:
+    """A named wrong, or merely different, reading of a clause, as the clause lists it.
 
     Attributes
     ----------
     name
         Short, lower case, unique in the standard: ``"kernel mirrored"``.
     says
-        What it does, and the smallest input that shows it.
+        What it does, and the smallest input that shows it, in words.
+    source
+        That input as TOML; `smallest` is what it says.
     """
 
     name: str
     says: str
+    source: str
+
+    @property
+    def smallest(self) -> SmallestInput:
+        """The smallest input that shows it, and what the standard and the misreading give.
+
+        Raises
+        ------
+        SpecError
+            If the page's line is malformed; it is read only when somebody asks.
+        """
+        return parse_smallest(self.source, f"the misreading {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class Clause:
     equation
         The rule as an equation, plain Unicode, possibly over several lines.
     misreadings
-        Known wrong readings.
+        Known wrong readings, each with its smallest input.
     examples
         The worked examples that stand in this clause.
     page
@@ -121,7 +129,7 @@ class Clause:
     refused: str
     unspecified: str
     equation: str
-    misreadings: tuple[Misreading, ...]
+    misreadings: tuple[ListedMisreading, ...]
     examples: tuple[Example, ...]
     page: str
     text: str
@@ -308,7 +316,7 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
     level = ""
     equation = ""
     fields: dict[str, str] = {}
-    misreadings: list[Misreading] = []
+    misreadings: list[ListedMisreading] = []
     found: list[Example] = []
     current = ""
     for block in body:
@@ -361,13 +369,18 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
     )
 
 
-def _misreading(item: str, where: str) -> Misreading:
-    match = re.fullmatch(r"\*(?P<name>[^*]+)\* — (?P<says>.+)", item, re.DOTALL)
+def _misreading(item: str, where: str) -> ListedMisreading:
+    match = _MISREADING.fullmatch(item)
     if match is None:
         raise SpecError(where, f"{item!r} is no misreading; write '*name* — what it does'")
+    if match["source"] is None:
+        raise SpecError(
+            where,
+            f"the misreading {match['name']!r} has no smallest input; write `{{operator = …}}` below it",
+        )
     if match["name"] != match["name"].lower():
         raise SpecError(where, f"the misreading {match['name']!r} has capitals; names are lower case")
-    return Misreading(_plain(match["name"]), _plain(match["says"]))
+    return ListedMisreading(_plain(match["name"]), _plain(match["says"]), match["source"].replace("\n", " "))
 
 
 def _table(blocks: Sequence[_Block], column: str, where: str) -> Mapping[str, str]:

@@ -1,8 +1,11 @@
-"""Worked examples: TOML blocks in the pages of the standard, read into arrays.
+"""Worked examples and smallest inputs: TOML in the pages of the standard, read into arrays.
 
 An example names an operator, its parameters, input arrays and expected outputs; or it names a window
 and the output size it must have, for every operator with a window. Layouts are einops patterns over the
 operator's axes. An axis that a pattern leaves out has size one (clause LAYOUT-1).
+
+A smallest input stands below a misreading, in one line. It names a call, and what the standard and the
+misreading give for it.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -26,10 +29,12 @@ Array = NDArray[Any]
 _KEYS = ("says", "clauses", "worked", "operator", "parameters", "sizes", "inputs", "outputs", "window")
 _WINDOW_KEYS = ("input_size", "kernel", "stride", "padding", "dilation", "ceil_mode", "output_size")
 _ARRAY_KEYS = ("axes", "values", "shape", "fill")
+_SMALLEST_KEYS = ("operator", "dtype", "arrangement", "before", "after", "standard", "misread")
+_WRITTEN_KEYS = ("shape", "values", "fill")
 
 
 @dataclass(frozen=True, eq=False)
-class Expected:
+class ExampleOutput:
     """What an example says about one output.
 
     Attributes
@@ -120,10 +125,20 @@ class Example:
     operator: str | None
     parameters: Mapping[str, Any]
     inputs: Mapping[str, Array]
-    outputs: Mapping[str, Expected]
+    outputs: Mapping[str, ExampleOutput]
     window: Mapping[str, Any] | None = None
     output_size: tuple[int, ...] | None = None
     worked: int | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process of the judge, which read-only mappings do not by themselves."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return _arrived, tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
+
+
+def _arrived(*values: Any) -> Example:
+    read_only: list[Any] = [MappingProxyType(v) if isinstance(v, dict) else v for v in values]
+    return Example(*read_only)
 
 
 def parse_example(source: str, where: str, default_clauses: tuple[str, ...] = ()) -> Example:
@@ -143,10 +158,7 @@ def parse_example(source: str, where: str, default_clauses: tuple[str, ...] = ()
     SpecError
         If the block is no TOML, or something in it is missing, unknown or does not fit the operator.
     """
-    try:
-        data = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(where, f"an example is not valid TOML ({error})") from error
+    data = _toml(source, "an example", where)
     says = data.get("says")
     if not isinstance(says, str):
         raise SpecError(where, 'an example has no title; write says = "…" in its first line')
@@ -197,6 +209,173 @@ def parse_example(source: str, where: str, default_clauses: tuple[str, ...] = ()
         MappingProxyType(outputs),
         worked=worked,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenArray:
+    """One array as a smallest input writes it, with all its axes.
+
+    Attributes
+    ----------
+    shape
+        Its shape.
+    values
+        Its values; None where only the shape is said.
+    dtype
+        Its dtype; None where nothing is said of it.
+    """
+
+    shape: tuple[int, ...]
+    values: Array | None
+    dtype: str | None
+
+    def holds(self, answer: Array) -> bool:
+        """Whether an array is this one; values are read in the dtype of `answer`, and NaN equals NaN."""
+        if answer.shape != self.shape or self.dtype not in (None, answer.dtype.name):
+            return False
+        if self.values is None:
+            return True
+        values = self.values.astype(answer.dtype) if answer.dtype.kind == "f" else self.values
+        return np.array_equal(answer, values, equal_nan=True)
+
+
+@dataclass(frozen=True)
+class WrittenCall:
+    """One call as a page writes it: an operator, parameters that need not be complete, and arrays."""
+
+    operator: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call comes to.
+
+    Attributes
+    ----------
+    arrays
+        Outputs by name, those that matter; and inputs by name, as they are after the call.
+    shares
+        Inputs whose memory an output shares.
+    raises
+        Whether the call ends in an exception instead.
+    """
+
+    arrays: Mapping[str, WrittenArray]
+    shares: tuple[str, ...] = ()
+    raises: bool = False
+
+
+@dataclass(frozen=True)
+class SmallestInput:
+    """The smallest input that shows a misreading.
+
+    Attributes
+    ----------
+    call
+        The call that tells the misreading from the standard.
+    standard, misread
+        What it comes to in the standard, and in the misreading.
+    arrangement
+        How its arrays lie in memory: ``"contiguous"``, ``"Fortran order"``, ``"negative strides"`` or
+        ``"read-only"``.
+    before, after
+        A call to make before it, or after it and before its outputs are looked at.
+    """
+
+    call: WrittenCall
+    standard: Outcome
+    misread: Outcome
+    arrangement: str = "contiguous"
+    before: WrittenCall | None = None
+    after: WrittenCall | None = None
+
+
+def parse_smallest(source: str, where: str) -> SmallestInput:
+    """Read a smallest input from its TOML source, an inline table.
+
+    Parameters
+    ----------
+    source
+        The text of the table, from brace to brace.
+    where
+        The misreading that it shows, for error messages.
+
+    Raises
+    ------
+    SpecError
+        If the text is no such table, or something in it is missing, unknown or does not fit the operator.
+    """
+    data = _toml(f"smallest = {source}", "a smallest input", where)["smallest"]
+    operator = _operator(data.get("operator"), where)
+    _only(data, (*operator.inputs, *operator.parameters, *_SMALLEST_KEYS), f"key of {operator.name}", where)
+    for key in ("standard", "misread"):
+        if key not in data:
+            raise SpecError(where, f'it does not say what {key} gives; write {key} = {{y = [1]}} or "raises"')
+    calls = {key: _call({**data, **data[key]}, where) for key in ("before", "after") if key in data}
+    return SmallestInput(
+        _call(data, where),
+        _outcome(data["standard"], operator, data.get("dtype", "float64"), where),
+        _outcome(data["misread"], operator, data.get("dtype", "float64"), where),
+        data.get("arrangement", "contiguous"),
+        **calls,
+    )
+
+
+def _call(data: Mapping[str, Any], where: str) -> WrittenCall:
+    operator = _operator(data["operator"], where)
+    parameters = {name: _frozen(data[name]) for name in operator.parameters if name in data}
+    inputs = {}
+    dtypes = data.get("dtype", "float64")
+    for name, axes in operator.inputs.items():
+        if name in data:
+            array = _written(data[name], axes, f"{where}, input {name}")
+            values = np.zeros(array.shape) if array.values is None else array.values
+            inputs[name] = values.astype(dtypes if isinstance(dtypes, str) else dtypes[name])
+            inputs[name].flags.writeable = False
+        elif name != "b":
+            raise SpecError(where, f"{operator.name} needs the input {name}; write {name} = [1]")
+    return WrittenCall(operator.name, MappingProxyType(parameters), MappingProxyType(inputs))
+
+
+def _outcome(entry: Mapping[str, Any] | str, operator: Operator, given: object, where: str) -> Outcome:
+    """Read what a call comes to; `given` is the dtype of its inputs, and of outputs that are no indices."""
+    if isinstance(entry, str):
+        _only([entry], ("raises",), "outcome", where)
+        return Outcome(MappingProxyType({}), raises=True)
+    axes = {**operator.inputs, **operator.outputs}
+    _only(entry, (*axes, "dtype", "shares"), f"array of {operator.name}", where)
+    arrays = {}
+    for name in axes:
+        if name in entry:
+            dtype = entry.get("dtype", None if name == "indices" or not isinstance(given, str) else given)
+            arrays[name] = _written(entry[name], axes[name], f"{where}, {name}", dtype)
+    return Outcome(MappingProxyType(arrays), tuple(entry.get("shares", ())))
+
+
+def _written(
+    entry: Mapping[str, Any] | list[Any], axes: str, where: str, dtype: str | None = None
+) -> WrittenArray:
+    """Read a nested list, which holds the last axes, or a table with the whole shape."""
+    if isinstance(entry, list):
+        values = np.array(entry)
+        shape = (1,) * (len(axes.split()) - values.ndim) + values.shape
+        return WrittenArray(shape, values.reshape(shape), dtype)
+    _only(entry, _WRITTEN_KEYS, "array key", where)
+    if "shape" not in entry:
+        raise SpecError(where, "there is no shape; write shape = [1, 1, 2, 2]")
+    shape = tuple(entry["shape"])
+    if "fill" in entry:
+        return WrittenArray(shape, np.full(shape, entry["fill"]), dtype)
+    return WrittenArray(shape, np.reshape(entry["values"], shape) if "values" in entry else None, dtype)
+
+
+def _toml(source: str, what: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(where, f"{what} is not valid TOML ({error})") from error
 
 
 def _operator(name: object, where: str) -> Operator:
@@ -268,8 +447,8 @@ def _input(entry: Mapping[str, Any], canonical: str, sizes: Mapping[str, int], w
     return array
 
 
-def _expected(entry: Mapping[str, Any], canonical: str, where: str) -> Expected:
+def _expected(entry: Mapping[str, Any], canonical: str, where: str) -> ExampleOutput:
     axes, values, shape = _array(entry, canonical, where)
     if values is not None:
         values.flags.writeable = False
-    return Expected(axes, values, shape, canonical)
+    return ExampleOutput(axes, values, shape, canonical)

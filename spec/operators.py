@@ -7,9 +7,10 @@ an array are written as an einops pattern without parentheses, for example ``"n 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 SPATIAL_AXES: Mapping[int, tuple[str, ...]] = MappingProxyType({1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")})
 """Names of the spatial axes of an input, by rank."""
@@ -76,6 +77,114 @@ DIALECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Readings that some library documents as its choice; an adapter that declares one is judged by it."""
 
 
+Sizes = Mapping[str, int]
+"""Lengths of the named axes of a call, and with them ``taps`` of a window, ``windows`` and ``groups``."""
+
+
+KINDS = ("gathers", "sums", "selects", "averages")
+"""What can become of the elements of a window."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of the operator table: everything that is true of an operator at every rank.
+
+    What others need to know of an operator they ask here; nobody else decides anything by its name. A row
+    that leaves out what an operator must have is refused when the table is read.
+
+    Attributes
+    ----------
+    name
+        The name without the rank, for example ``"conv.backward"``; one page of the standard each.
+    template
+        The name with ``{r}`` for the rank: ``"conv{r}.backward"``.
+    short_at
+        The rank at which ``{r}`` is left out; None where it never is.
+    inputs, outputs
+        Axes of every array by name, ``{x}``, ``{k}`` and ``{o}`` standing for the spatial ones. ``b`` may be
+        absent in a call; ``indices`` is only there where it is asked for.
+    parameters
+        Names from `PARAMETERS`, in the order of the reference's signature.
+    kind
+        What becomes of the elements of a window: ``"gathers"`` hands them out, ``"sums"``, ``"selects"`` one
+        of them, ``"averages"``.
+    factors
+        The inputs that each output is linear in, one at a time; none for what is selected.
+    terms
+        K: the number of terms in the sum of each output, a function of named sizes.
+    clauses
+        The clauses that speak of a topic, by topic; the first of all is the one to begin with. Laws ask for
+        topics, and a law has nothing to say of a family without its topic.
+    names
+        How homework calls it, without underscores and case.
+    vague_names
+        The same for what it is called where nothing else fits.
+    gradient_of, adjoint_of
+        The family that it is the gradient, or else the adjoint, of.
+    pooling
+        Whether the window is one of pooling, so that ``stride`` may be None: the kernel size.
+    divides
+        ``"sums"`` where sums are divided, ``"terms"`` where every term is; None where nothing is.
+    any_outputs
+        Whether an implementation may return any of the outputs, and leave out the others.
+    for_shape
+        Inputs of which nothing but shape and dtype matters.
+    exact_reals
+        Whether answers to real numbers have no rounding that the standard bounds, so that they are compared
+        exactly or not at all.
+    """
+
+    name: str
+    template: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    parameters: tuple[str, ...]
+    kind: str
+    factors: Mapping[str, tuple[str, ...]]
+    terms: Mapping[str, Callable[[Sizes], int]]
+    clauses: Mapping[str, tuple[str, ...]]
+    names: tuple[str, ...] = ()
+    vague_names: tuple[str, ...] = ()
+    short_at: int | None = None
+    gradient_of: str | None = None
+    adjoint_of: str | None = None
+    pooling: bool = False
+    divides: str | None = None
+    any_outputs: bool = False
+    for_shape: tuple[str, ...] = ()
+    exact_reals: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.name}: kind={self.kind!r}, expected one of {', '.join(KINDS)}")
+        for column in ("factors", "terms"):
+            if set(getattr(self, column)) != set(self.outputs):
+                raise ValueError(f"{self.name}: {column} has not the outputs {', '.join(self.outputs)}")
+        if not any(self.clauses.values()):
+            raise ValueError(f"{self.name}: cites no clause")
+        if self.gradient_of is None and self.adjoint_of is None and not self.names:
+            raise ValueError(f"{self.name}: has no name in homework")
+
+    @property
+    def first_clause(self) -> str:
+        """The clause to begin with."""
+        return next(iter(self.clauses.values()))[0]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether every output is linear in each of its factors, whatever the other inputs hold."""
+        return self.kind != "selects" and all(self.factors.values())
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether elements are multiplied with weights, which have the kernel's axes and output channels."""
+        return "w" in self.inputs
+
+    def named(self, rank: int) -> str:
+        """Name of the operator of that rank."""
+        return self.template.format(r="" if rank == self.short_at else f"{rank}d")
+
+
 @dataclass(frozen=True)
 class Operator:
     """One operator of the standard, for one spatial rank.
@@ -84,38 +193,59 @@ class Operator:
     ----------
     name
         The name that adapters use, for example ``"conv2d.backward"``.
-    family
-        The name without the rank, for example ``"conv.backward"``; one page of the standard each.
+    row
+        The family, which says everything that does not depend on the rank.
     rank
         Number of spatial axes: 1, 2 or 3.
     inputs, outputs
-        Axes of every array, by name. ``b`` may be absent in a call; ``indices`` is only there where
-        it is asked for.
-    parameters
-        Names from `PARAMETERS`, in the order of the reference's signature.
+        Axes of every array, by name, as in the row.
     """
 
     name: str
-    family: str
+    row: Family
     rank: int
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    parameters: tuple[str, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name."""
+        return _operator, (self.name,)
+
+    @property
+    def family(self) -> str:
+        """Name of the family."""
+        return self.row.name
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names from `PARAMETERS`, in the order of the reference's signature."""
+        return self.row.parameters
 
     @property
     def forward(self) -> str:
         """Name of the operator that this one is the gradient of; its own name where it is no gradient."""
-        return self.name.removesuffix(".backward")
+        return self.name if self.row.gradient_of is None else ROWS[self.row.gradient_of].named(self.rank)
+
+    @property
+    def gradient(self) -> str | None:
+        """Name of the operator that is the gradient of this one; None where there is none."""
+        rows = (row for row in _ROWS if row.gradient_of == self.row.name)
+        return next((row.named(self.rank) for row in rows), None)
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether it is the gradient of another operator."""
+        return self.row.gradient_of is not None
 
     @property
     def is_pooling(self) -> bool:
         """Whether ``stride`` may be None, which stands for the kernel size."""
-        return "pool" in self.family
+        return self.row.pooling
 
     @property
     def is_linear(self) -> bool:
         """Whether every output is linear in each input (bilinear for convolution)."""
-        return not self.family.startswith("max_pool")
+        return self.row.is_linear
 
 
 _X, _COLS, _W, _B = "n c {x}", "n c {k} {o}", "o i {k}", "o"
@@ -125,25 +255,247 @@ _CONV = (*_WINDOW, "groups")
 _MAX = ("kernel", *_WINDOW, "ceil_mode")
 _AVG = (*_MAX, "count_include_pad")
 
-# family: (name of the rank-r operator, inputs, outputs, parameters)
-_FAMILIES: Mapping[str, tuple[str, dict[str, str], dict[str, str], tuple[str, ...]]] = {
-    "im2col": ("im2col{r}", {"x": _X}, {"cols": _COLS}, ("kernel", *_WINDOW)),
-    "col2im": ("col2im{r}", {"cols": _COLS}, {"x": _X}, ("input_size", "kernel", *_WINDOW)),
-    "conv": ("conv{r}", {"x": _X, "w": _W, "b": _B}, {"y": _CONV_Y}, _CONV),
-    "conv.backward": (
+
+def _one(size: Sizes) -> int:
+    return 1
+
+
+def _taps(size: Sizes) -> int:
+    return size["taps"]
+
+
+def _about(**topics: str) -> Mapping[str, tuple[str, ...]]:
+    """Write clauses by topic as words."""
+    return MappingProxyType({topic: tuple(clauses.split()) for topic, clauses in topics.items()})
+
+
+_ROWS = (
+    Family(
+        "im2col",
+        "im2col{r}",
+        {"x": _X},
+        {"cols": _COLS},
+        ("kernel", *_WINDOW),
+        "gathers",
+        {"cols": ("x",)},
+        {"cols": _one},
+        _about(
+            values="IM2COL-1 WINDOW-1",
+            channels="LAYOUT-1",
+            batch="LAYOUT-1",
+            padding="IM2COL-2 WINDOW-3",
+            everything="IM2COL-1 IM2COL-2",
+            long_axes="IM2COL-1",
+            special_values="IM2COL-3",
+        ),
+        names=("im2col", "img2col", "image2col", "imtocol", "unfold", "im2row"),
+        short_at=2,
+    ),
+    Family(
+        "col2im",
+        "col2im{r}",
+        {"cols": _COLS},
+        {"x": _X},
+        ("input_size", "kernel", *_WINDOW),
+        "sums",
+        {"x": ("cols",)},
+        {"x": _taps},
+        _about(
+            values="COL2IM-1 WINDOW-1",
+            channels="LAYOUT-1",
+            batch="LAYOUT-1",
+            padding="COL2IM-2 WINDOW-3",
+            overlap="COL2IM-1",
+            adjoint="COL2IM-1",
+            everything="COL2IM-1 COL2IM-2",
+            large_and_small="COL2IM-1",
+            long_axes="COL2IM-1",
+            refuses_columns="COL2IM-3",
+        ),
+        names=("col2im", "col2img", "col2image", "coltoim", "fold", "row2im"),
+        short_at=2,
+        adjoint_of="im2col",
+    ),
+    Family(
+        "conv",
+        "conv{r}",
+        {"x": _X, "w": _W, "b": _B},
+        {"y": _CONV_Y},
+        _CONV,
+        "sums",
+        {"y": ("x", "w")},
+        {"y": lambda size: size["i"] * size["taps"] + 1},
+        _about(
+            values="CONV-1 WINDOW-1",
+            channels="CONV-2 LAYOUT-1",
+            batch="LAYOUT-1 CONV-2",
+            bias="CONV-3",
+            no_bias="CONV-3",
+            groups="CONV-4",
+            padding="WINDOW-3",
+            everything="CONV-1 CONV-2 CONV-3 CONV-4",
+            rounding="CONV-5",
+            long_sums="CONV-5",
+            integers="CONV-5",
+            long_axes="CONV-2",
+            zero_channels="CONV-6",
+            refuses_shapes="CONV-7",
+        ),
+        names=("conv", "convolution", "convolve", "crosscorrelate", "xcorr", "correlate"),
+        exact_reals=False,
+    ),
+    Family(
+        "conv.backward",
         "conv{r}.backward",
         {"x": _X, "w": _W, "b": _B, "dy": _CONV_Y},
         {"dx": _X, "dw": _W, "db": _B},
         _CONV,
+        "sums",
+        {"dx": ("w", "dy"), "dw": ("x", "dy"), "db": ("dy",)},
+        {
+            "dx": lambda size: size["o"] // size["groups"] * size["taps"],
+            "dw": lambda size: size["n"] * size["windows"],
+            "db": lambda size: size["n"] * size["windows"],
+        },
+        _about(
+            dx="CONVGRAD-1 CONV-1",
+            dw="CONVGRAD-2 CONV-1",
+            db="CONVGRAD-3",
+            channels="CONVGRAD-1 CONVGRAD-2 CONV-2 LAYOUT-1",
+            batch="CONVGRAD-2 CONVGRAD-3 LAYOUT-1",
+            no_bias="CONV-3",
+            groups="CONVGRAD-4 CONV-4",
+            windows="CONVGRAD-1 CONVGRAD-2",
+            padding="WINDOW-3 CONVGRAD-1 CONVGRAD-2",
+            adjoint="CONVGRAD-1 CONVGRAD-2",
+            everything="CONVGRAD-1 CONVGRAD-2 CONVGRAD-3 CONVGRAD-4",
+            rounding="CONV-5",
+            long_sums="CONV-5",
+            integers="CONV-5",
+            long_axes="CONVGRAD-1 CONVGRAD-2 CONVGRAD-3",
+            zero_channels="CONV-6",
+            refuses_shapes="CONV-7",
+            refuses_dy="CONVGRAD-5",
+        ),
+        gradient_of="conv",
+        any_outputs=True,
+        exact_reals=False,
     ),
-    "max_pool": ("max_pool{r}", {"x": _X}, {"y": _POOL_Y, "indices": _POOL_Y}, _MAX),
-    "max_pool.backward": ("max_pool{r}.backward", {"x": _X, "dy": _POOL_Y}, {"dx": _X}, _MAX),
-    "avg_pool": ("avg_pool{r}", {"x": _X}, {"y": _POOL_Y}, _AVG),
-    "avg_pool.backward": ("avg_pool{r}.backward", {"x": _X, "dy": _POOL_Y}, {"dx": _X}, _AVG),
-}
+    Family(
+        "max_pool",
+        "max_pool{r}",
+        {"x": _X},
+        {"y": _POOL_Y, "indices": _POOL_Y},
+        _MAX,
+        "selects",
+        {"y": (), "indices": ()},
+        {"y": _one, "indices": _one},
+        _about(
+            values="MAXPOOL-1 WINDOW-1",
+            channels="POOL-2 LAYOUT-1",
+            batch="POOL-2 LAYOUT-1",
+            padding="MAXPOOL-2 WINDOW-3",
+            ceil="WINDOW-5",
+            indices="MAXPOOL-5",
+            ties="MAXPOOL-6",
+            everything="MAXPOOL-1 MAXPOOL-2 MAXPOOL-6",
+            long_axes="MAXPOOL-1 MAXPOOL-5",
+            special_values="MAXPOOL-4",
+            special_indices="MAXPOOL-4",
+            special_channels="POOL-2 MAXPOOL-4",
+            no_real_element="MAXPOOL-3",
+        ),
+        names=("maxpool", "poolmax", "maxpooling"),
+        vague_names=("pool",),
+        pooling=True,
+    ),
+    Family(
+        "max_pool.backward",
+        "max_pool{r}.backward",
+        {"x": _X, "dy": _POOL_Y},
+        {"dx": _X},
+        _MAX,
+        "selects",
+        {"dx": ("dy",)},
+        {"dx": _taps},
+        _about(
+            values="MAXGRAD-1 MAXPOOL-1",
+            channels="POOL-2 LAYOUT-1",
+            batch="POOL-2 LAYOUT-1",
+            padding="MAXPOOL-2 WINDOW-3",
+            ceil="WINDOW-5",
+            overlap="MAXGRAD-2",
+            ties="MAXPOOL-6",
+            everything="MAXGRAD-1 MAXGRAD-2 MAXPOOL-1 MAXPOOL-6",
+            long_axes="MAXGRAD-1",
+            special_values="MAXPOOL-4 MAXPOOL-6",
+            no_real_element="MAXPOOL-3",
+            refuses_dy="MAXGRAD-3",
+        ),
+        gradient_of="max_pool",
+        pooling=True,
+    ),
+    Family(
+        "avg_pool",
+        "avg_pool{r}",
+        {"x": _X},
+        {"y": _POOL_Y},
+        _AVG,
+        "averages",
+        {"y": ("x",)},
+        {"y": _taps},
+        _about(
+            values="AVGPOOL-1 WINDOW-1",
+            channels="POOL-2 LAYOUT-1",
+            batch="POOL-2 LAYOUT-1",
+            padding="AVGPOOL-2 WINDOW-3",
+            exclude_padding="AVGPOOL-2",
+            ceil="AVGPOOL-3 WINDOW-5",
+            everything="AVGPOOL-1 AVGPOOL-2 AVGPOOL-3",
+            rounding="AVGPOOL-4",
+            long_sums="AVGPOOL-4",
+            long_axes="AVGPOOL-1",
+        ),
+        names=("avgpool", "averagepool", "meanpool", "poolavg", "avgpooling"),
+        pooling=True,
+        divides="sums",
+        exact_reals=False,
+    ),
+    Family(
+        "avg_pool.backward",
+        "avg_pool{r}.backward",
+        {"x": _X, "dy": _POOL_Y},
+        {"dx": _X},
+        _AVG,
+        "averages",
+        {"dx": ("dy",)},
+        {"dx": _taps},
+        _about(
+            values="AVGGRAD-1",
+            channels="POOL-2 LAYOUT-1",
+            batch="POOL-2 LAYOUT-1",
+            padding="AVGPOOL-2 WINDOW-3",
+            exclude_padding="AVGPOOL-2",
+            ceil="AVGPOOL-3 WINDOW-5",
+            overlap="AVGGRAD-1",
+            everything="AVGGRAD-1 AVGPOOL-2 AVGPOOL-3",
+            rounding="AVGPOOL-4",
+            long_axes="AVGGRAD-1",
+            refuses_dy="AVGGRAD-2",
+        ),
+        gradient_of="avg_pool",
+        pooling=True,
+        divides="terms",
+        for_shape=("x",),
+        exact_reals=False,
+    ),
+)
 
-FAMILIES = tuple(_FAMILIES)
-"""Names of the operator families, in the order of the standard's pages."""
+ROWS: Mapping[str, Family] = MappingProxyType({row.name: row for row in _ROWS})
+"""The rows of the table by family, in the order of the standard's pages."""
+
+FAMILIES = tuple(ROWS)
+"""Names of the operator families."""
 
 
 def axes(template: str, rank: int) -> str:
@@ -157,22 +509,22 @@ def axes(template: str, rank: int) -> str:
 
 
 def _operators() -> dict[str, Operator]:
-    table = {}
-    for family, (template, inputs, outputs, parameters) in _FAMILIES.items():
-        for rank in RANKS:
-            # The 2-D gather and scatter are the ones everybody calls im2col and col2im.
-            suffix = "" if rank == 2 and family in ("im2col", "col2im") else f"{rank}d"
-            name = template.format(r=suffix)
-            table[name] = Operator(
-                name,
-                family,
-                rank,
-                MappingProxyType({key: axes(value, rank) for key, value in inputs.items()}),
-                MappingProxyType({key: axes(value, rank) for key, value in outputs.items()}),
-                parameters,
-            )
-    return table
+    return {
+        row.named(rank): Operator(
+            row.named(rank),
+            row,
+            rank,
+            MappingProxyType({key: axes(value, rank) for key, value in row.inputs.items()}),
+            MappingProxyType({key: axes(value, rank) for key, value in row.outputs.items()}),
+        )
+        for row in _ROWS
+        for rank in RANKS
+    }
 
 
 OPERATORS: Mapping[str, Operator] = MappingProxyType(_operators())
 """Every operator of the standard by name: ``im2col``, ``conv2d``, ``max_pool3d.backward``, …"""
+
+
+def _operator(name: str) -> Operator:
+    return OPERATORS[name]

@@ -24,6 +24,8 @@ from typing import Any
 SEEDS = (0, 1)
 BACKENDS = ("reference", "torch", "array-api-numpy", "array-api-strict")
 RECORD = "golden.json"
+BY_TIME = ("shape_12_one_sample.py", "many_ones")
+"""Its counterexample is made small until the time for that is spent, so that it depends on the machine."""
 
 
 def subjects() -> list[str]:
@@ -73,15 +75,16 @@ def told(subject: str, seed: int) -> dict[str, Any]:
         for name, operator in report["operators"].items():
             found[f"{adapter.name} {name}"] = {
                 "verdict": operator["verdict"],
-                "laws": [_law(law) for law in operator["laws"]],
+                "laws": [_law(law, subject) for law in operator["laws"]],
             }
     return found
 
 
-def _law(law: dict[str, Any]) -> str:
+def _law(law: dict[str, Any], subject: str) -> str:
     """Write one law on a line: its status and cases, the smallest case as a digest, the named cause."""
     line = f"{law['law']} {law['status']} {law['cases']}"
-    if law["counterexample"] is not None:
+    by_time = subject.endswith(BY_TIME[0]) and law["law"] == BY_TIME[1]
+    if law["counterexample"] is not None and not by_time:
         # What a subject answers in the last bit depends on its threads; what it was asked does not.
         asked = ("operator", "dtype", "parameters", "inputs", "arrangement", "refused", "expected")
         text = json.dumps({key: law["counterexample"][key] for key in asked}, sort_keys=True)

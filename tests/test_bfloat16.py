@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -181,8 +182,68 @@ def test_without_ml_dtypes_a_frame_with_bfloat16_is_refused(monkeypatch):
 
 def test_a_claim_without_ml_dtypes_is_unavailable(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(Unavailable):
-        Adapter("halves", dtypes=("bfloat16",))
+    for options in ({}, {"optional_dtypes": ["bfloat16"]}):  # where nothing else is claimed, nothing is left
+        with pytest.raises(Unavailable):
+            Adapter("halves", dtypes=("bfloat16",), **options)
+
+
+def optional(**options):
+    """An adapter that claims bfloat16 where it is there, and lists a limit of it that always shows."""
+    adapter = Adapter("half", dtypes=("float32", "bfloat16"), optional_dtypes=("bfloat16",), **options)
+    for name in ("im2col1d", "conv1d"):
+        adapter.implements(name, dtypes=("float32", "bfloat16"))(
+            wrapper(OPERATORS[name], broken_in(("bfloat16",)) if name == "conv1d" else reference.evaluate)
+        )
+    for clause in ("CONV-1", "WINDOW-1"):
+        adapter.known_limit("conv1d", clause, reason="Off by one.", link="here", dtypes=("bfloat16",))
+    return adapter
+
+
+def test_an_optional_dtype_is_judged_where_it_is_there():
+    adapter = optional(columns="n c kw ow")
+    assert adapter.left_out == ()
+    assert all(one.claims.dtypes == ("float32", "bfloat16") for one in adapter.implementations.values())
+    report = check(adapter)
+    assert {law.status for law in report["conv1d"].laws} >= {"known"}
+    assert "left_out" not in report.to_json()
+
+
+def test_an_optional_dtype_that_is_not_there_is_named_and_the_others_are_judged(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    adapter = optional(columns="n c kw ow")
+    assert all(one.claims.dtypes == ("float32",) for one in adapter.implementations.values())
+    report = check(adapter)
+    assert report.verdict == "conforms", str(report)
+    said = "bfloat16, whose arrays need ml_dtypes, which is not installed (pip install ml_dtypes)"
+    assert f"half: {said}" in str(report)
+    assert json.loads(report.dumps())["left_out"] == [said]
+
+
+@pytest.mark.parametrize("door", [["convform", "check"], ["pytest", "--pyargs", "convform.conformance"]])
+def test_torch_without_ml_dtypes_is_judged_in_its_other_dtypes(door, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "ml_dtypes.py").write_text("raise ModuleNotFoundError(name='ml_dtypes')\n")
+    options = ["torch", "--operator", "conv1d"]
+    if door[0] == "pytest":
+        options = [
+            "--adapter",
+            "torch",
+            "-k",
+            "conv1d-smoke",
+            "-p",
+            "no:cacheprovider",
+            "--import-mode=importlib",
+        ]
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-m", *door, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bfloat16, whose arrays need ml_dtypes, which is not installed" in done.stdout
 
 
 def test_values_are_printed_as_numbers():

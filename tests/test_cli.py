@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from convform.conformance.doors import python
-from convform.conformance.doors.cli import main
+from convform.conformance.doors.cli import COMMANDS, main
 from convform.conformance.running import judge
 from convform.spec.clauses import clauses
 from convform.spec.operators import FAMILIES
@@ -255,6 +256,49 @@ def test_help_and_version():
         assert result.output
 
 
+def file_of(command):
+    return command.replace("-", "_") + ".py"
+
+
+def test_help_lists_what_the_commands_say_of_themselves():
+    folder = files("convform.conformance.doors.cli")
+    for name, says in COMMANDS.items():
+        assert says in " ".join(convform(name, "--help").stdout.split()), name
+        assert f"convform {name}``" in (folder / file_of(name)).read_text(encoding="utf-8")
+
+
+RUN = r"""
+import sys
+from convform.conformance.doors.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print(*sys.modules, sep="\n")
+"""
+JUDGING = ("cases", "laws", "diagnosis", "reports", "running", "inference", "matrix", "teeth", "doors.python")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("--help", ["numpy", "hypothesis", "convform.adapters", "convform.spec", *JUDGING]),
+        ("spec CONV-1", ["hypothesis", "convform.reference", *JUDGING]),
+        ("adapters --help", ["hypothesis", "convform.reference", *JUDGING]),
+        ("infer --help", ["laws", "running", "matrix", "teeth", "doors.python"]),
+        ("check --help", ["inference.infer", "matrix", "teeth"]),
+        ("matrix --help", ["inference.infer", "teeth", "doors.python"]),
+        ("planted --help", ["inference.infer", "matrix", "doors.python"]),
+    ],
+)
+def test_a_command_imports_what_it_runs_and_no_more(arguments, absent):
+    command = [sys.executable, "-c", RUN, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines())
+    assert "convform.conformance.doors.cli" in imported
+    for name in (*absent, "convform.adapters.backends"):
+        places = (f"{name}.", f"convform.conformance.{name}.")
+        assert not [module for module in imported if f"{module}.".startswith(places)], name
+
+
 # ------------------------------------------------------------------------------------------- bad input
 
 
@@ -484,6 +528,27 @@ def test_traceback_is_shown_on_request_and_changes_no_exit_code(homework):
     assert run.returncode == WRONG
     assert b"Traceback" in run.stderr
     assert b"1 / 0" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"), [((), None), (("--isolate",), None), (("--jobs", "2"), None), ((), "svg")]
+)
+def test_homework_that_plots_opens_no_window(homework, options, chosen):
+    """Unless a backend of matplotlib is chosen already."""
+    head = (
+        HEAD
+        + f"""
+    import os
+    assert os.environ["MPLBACKEND"] == "{chosen or "Agg"}"
+    """
+    )
+    environment = {key: text for key, text in os.environ.items() if key != "MPLBACKEND"}
+    environment |= {"MPLBACKEND": chosen} if chosen else {}
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", homework(head=head)]
+    run = subprocess.run(
+        [*command, *options, "--profile", "brief"], capture_output=True, timeout=120, env=environment
+    )
+    assert run.returncode == CONFORMS, run.stderr
 
 
 def test_terminal_without_unicode_gets_a_report(homework):

@@ -446,7 +446,7 @@ def test_arrays_are_found_wherever_a_homework_keeps_them():
 
 
 def test_sources_name_no_variable_that_they_do_not_use(tmp_path):
-    source = infer_file(EXAMPLES / "lab_conv.py").source
+    source = infer_file(EXAMPLES / "lab_conv.py").text
     for name in ("result", "grads"):
         for body in re.split(r"\ndef ", source)[1:]:
             assert len(re.findall(rf"\b{name}\b", body)) != 1

@@ -16,11 +16,13 @@ from convform.adapters import Adapter, AdapterError, load
 from convform.conformance import check
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Geometry
+from convform.conformance.laws.examples import example_case
 from convform.conformance.laws.violation import Violation
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Holds, Violated
 from convform.conformance.running import jobs
 from convform.conformance.running.jobs import Done, JudgeEnded
 from convform.conformance.subjects.guard import Printed, Remark
+from convform.spec.clauses import examples
 from convform.spec.operators import OPERATORS
 
 SUBJECTS = """
@@ -133,9 +135,22 @@ def test_violations_travel_between_processes():
     arrived = pickle.loads(pickle.dumps(found))
     assert arrived.case.operator is case.operator
     assert arrived.case.parameters == case.parameters
-    assert (arrived.says, arrived.outcome, arrived.traceback) == ("says", "crashed", "file.py:1")
+    assert (arrived.says, arrived.kind, arrived.traceback) == ("says", "crashed", "file.py:1")
     assert arrived.actual["y"].tolist() == [0, 0]
     assert copy.copy(arrived).says == "says"
+
+
+def test_cases_of_worked_examples_travel_whole():
+    for example in examples():
+        operator = OPERATORS[example.operator or f"max_pool{len(example.window['input_size'])}d"]
+        case = example_case(operator, example, "float64")
+        arrived = pickle.loads(pickle.dumps(case))
+        assert arrived.operator is operator
+        assert type(arrived.inputs) is type(arrived.example.inputs) is type(case.inputs)
+        assert repr(arrived.inputs) == repr(case.inputs)
+        assert (arrived.parameters, arrived.geometry) == (case.parameters, case.geometry)
+        assert (arrived.example.says, arrived.example.window) == (example.says, example.window)
+        assert repr(arrived.example.outputs) == repr(example.outputs)
 
 
 def test_conduct_is_put_together_as_one_run_would_tell_it():
@@ -152,7 +167,8 @@ def test_only_later_deaths_of_an_operator_are_run_again():
     death = Violation(case, "crashed", kind="crashed")
 
     def done(died):
-        law = LawResult("law", "core", (), "violated" if died else "holds", violation=death if died else None)
+        about = "law", "core", ()
+        law = Violated(*about, violation=death, found_after=0.0) if died else Holds(*about)
         return Done((law,), (), Printed())
 
     found = {("a", "1"): done(True), ("a", "2"): done(False), ("a", "3"): done(True), ("b", "3"): done(True)}

@@ -9,6 +9,7 @@ from convform import reference
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import misread
 from convform.spec.operators import OPERATORS
+from convform.tests.test_misreadings import normal, same
 
 ELSEWHERE = ("CONTRACT-6", "CONTRACT-9")
 """Clauses about refusals."""
@@ -34,29 +35,12 @@ def call_of(family, *, n=2, size=4, kernel=2, rank=2, dtype=np.float64, seed=1):
         name: rng.integers(1, 100, [lengths[axis] for axis in axes.split()]).astype(dtype)
         for name, axes in operator.inputs.items()
     }
-    one = (1,) * rank
-    parameters = {
-        "input_size": (n, 2, *(size,) * rank),
-        "kernel": (kernel,) * rank,
-        "stride": one,
-        "padding": ((0, 0),) * rank,
-        "dilation": one,
-        "groups": 1,
-        "ceil_mode": False,
-        "count_include_pad": True,
-    }
-    return operator.name, inputs, {name: parameters[name] for name in operator.parameters}
+    given = {"input_size": (n, 2, *(size,) * rank), "kernel": (kernel,) * rank, "stride": (1,) * rank}
+    return operator.name, inputs, normal(operator.name, given)
 
 
 def subject(name):
     return misread(MISREADINGS[name])
-
-
-def equal(outputs, others):
-    return all(
-        outputs[name].shape == others[name].shape and np.array_equal(outputs[name], others[name])
-        for name in others
-    )
 
 
 @pytest.mark.parametrize(("name", "family"), OF_FAMILIES)
@@ -64,40 +48,17 @@ def equal(outputs, others):
 def test_the_first_ordinary_call_has_the_right_values(name, family, rank):
     operator, inputs, parameters = call_of(family, rank=rank)
     right = reference.evaluate(operator, inputs, parameters)
-    assert equal(subject(name)(operator, inputs, parameters), right)
+    assert same(subject(name)(operator, inputs, parameters), right)
 
 
-@pytest.mark.parametrize(("name", "family"), OF_FAMILIES)
-def test_what_the_standard_refuses_is_still_refused(name, family):
-    operator, inputs, parameters = call_of(family)
-    window = {"padding": ((-1, 0), (0, 0))}
-    with pytest.raises(ValueError, match="padding"):
-        subject(name)(operator, inputs, parameters | window)
-
-
-# --- CONTRACT-1 and CONTRACT-2 -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "changed"),
-    [
-        ("input modified in place", "x"),
-        ("weights updated inside the backward pass", "w"),
-        ("dy divided in place", "dy"),
-    ],
-)
-def test_an_input_is_changed(name, changed):
-    operator, inputs, parameters = call_of(MISREADINGS[name].families[-1])
-    before = {key: array.copy() for key, array in inputs.items()}
-    subject(name)(operator, inputs, parameters)
-    assert {key for key in inputs if not np.array_equal(inputs[key], before[key])} == {changed}
+# --- CONTRACT-2 ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", MISREADINGS["view returned"].families)
 def test_a_kernel_of_one_tap_gives_a_view(family):
     operator, inputs, parameters = call_of(family, kernel=1)
     outputs = subject("view returned")(operator, inputs, parameters)
-    assert equal(outputs, reference.evaluate(operator, inputs, parameters))
+    assert same(outputs, reference.evaluate(operator, inputs, parameters))
     assert np.shares_memory(next(iter(outputs.values())), list(inputs.values())[-1])
 
 
@@ -109,24 +70,7 @@ def test_unpadded_columns_are_a_view():
     assert not np.shares_memory(twisted(operator, inputs, padded)["cols"], inputs["x"])
 
 
-def test_the_output_of_the_call_before_is_overwritten():
-    operator, inputs, parameters = call_of("conv")
-    twisted = subject("output buffer reused")
-    first = twisted(operator, inputs, parameters)["y"]
-    kept = first.copy()
-    twisted(operator, inputs | {"x": inputs["x"] + 1}, parameters)
-    assert not np.array_equal(first, kept)
-
-
 # --- CONTRACT-3 ---------------------------------------------------------------------------------------------
-
-
-def test_contiguous_strides_are_assumed_for_a_transposed_array():
-    x = np.array([[1.0, 2.0], [3.0, 4.0]]).T[None, None]
-    operator, _, parameters = call_of("max_pool", kernel=1)
-    answer = subject("strides of a contiguous array assumed")(operator, {"x": x}, parameters)
-    assert answer["y"].reshape(-1).tolist() == [1, 2, 3, 4]
-    assert reference.max_pool(x, 1)[0].reshape(-1).tolist() == [1, 3, 2, 4]
 
 
 def test_contiguous_strides_read_what_lies_between_and_never_beyond():
@@ -139,18 +83,10 @@ def test_contiguous_strides_read_what_lies_between_and_never_beyond():
     assert backwards.reshape(-1).tolist() == [15, 0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("name", "refused"),
-    [
-        ("views refused", lambda x: x[:, :, ::2]),
-        ("negative steps refused", lambda x: x[:, :, ::-1]),
-        ("read-only input refused", lambda x: np.broadcast_to(x, x.shape)),
-    ],
-)
-def test_a_view_is_refused(name, refused):
+def test_a_slice_is_refused():
     operator, inputs, parameters = call_of("avg_pool", size=6)
-    with pytest.raises(ValueError, match=r"contiguous|negative|read-only"):
-        subject(name)(operator, {"x": refused(inputs["x"])}, parameters)
+    with pytest.raises(ValueError, match="contiguous"):
+        subject("views refused")(operator, {"x": inputs["x"][:, :, ::2]}, parameters)
 
 
 # --- CONTRACT-4 ---------------------------------------------------------------------------------------------
@@ -163,9 +99,9 @@ def test_the_gradient_of_the_latest_forward_call_is_given(family):
     forward, b, forward_parameters = call_of(family.removesuffix(".backward"), seed=2)
     twisted(forward, b, forward_parameters)
     right = reference.evaluate(backward, a, parameters)
-    assert not equal(twisted(backward, a, parameters), right)
+    assert not same(twisted(backward, a, parameters), right)
     latest = reference.evaluate(backward, a | b, parameters)
-    assert equal(twisted(backward, a, parameters), latest)
+    assert same(twisted(backward, a, parameters), latest)
 
 
 @pytest.mark.parametrize("family", MISREADINGS["gradients add up over calls"].families)
@@ -193,7 +129,7 @@ def test_subjects_have_memories_of_their_own():
     operator, inputs, parameters = call_of("avg_pool.backward")
     right = reference.evaluate(operator, inputs, parameters)
     for _ in range(2):
-        assert equal(subject("gradients add up over calls")(operator, inputs, parameters), right)
+        assert same(subject("gradients add up over calls")(operator, inputs, parameters), right)
 
 
 # --- CONTRACT-5 ---------------------------------------------------------------------------------------------
@@ -213,18 +149,7 @@ def test_the_output_has_another_dtype(name, given, answered):
         operator, inputs, parameters = call_of(family, dtype=given)
         outputs = subject(name)(operator, inputs, parameters)
         assert {a.dtype for output, a in outputs.items() if output != "indices"} == {np.dtype(answered)}
-        assert equal(outputs, reference.evaluate(operator, inputs, parameters))
-
-
-def test_float32_loses_digits():
-    operator, _, parameters = call_of("max_pool", kernel=1)
-    x = np.full((1, 1, 1, 1), 1 + 2.0**-40)
-    assert subject("result in float32")(operator, {"x": x}, parameters)["y"].item() == 1
-
-
-def test_indices_are_floating_point():
-    outputs = subject("indices as floating point")(*call_of("max_pool"))
-    assert outputs["indices"].dtype == np.float64
+        assert same(outputs, reference.evaluate(operator, inputs, parameters))
 
 
 # --- CONTRACT-7 and CONTRACT-8 ----------------------------------------------------------------------------
@@ -241,10 +166,6 @@ def test_an_empty_batch_keeps_the_size_of_the_input(family):
     for output in subject("empty batch keeps the input's size")(*call_of(family, n=0)).values():
         assert output.shape[0] == 0
         assert output.shape[-2:] == (4, 4)
-
-
-def test_an_empty_batch_gives_an_empty_gradient():
-    assert subject("empty batch gives an empty gradient")(*call_of("conv.backward", n=0))["dw"].size == 0
 
 
 @pytest.mark.parametrize("family", MISREADINGS["size-one axes squeezed"].families)

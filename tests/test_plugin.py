@@ -191,6 +191,21 @@ def test_a_file_with_two_adapters_has_the_items_of_both(suite):
     assert "load('hw.py:second')" in output
 
 
+def test_a_homework_without_an_adapter_is_judged_as_by_the_command(suite):
+    """One is inferred; what reproduces a violation names the file in which it would be kept."""
+    head = """
+    import numpy as np
+    def conv1d(x, w):
+        k = w.shape[2]
+        wide = np.stack([x[:, :, i : i + k] for i in range(x.shape[2] - k + 1)], axis=2)
+        return np.einsum("nclk,ock->nol", wide, w) + (x.shape[0] > 2)
+    """
+    code, output = suite("", "-k", "smoke or batch", head=head)
+    assert code == 1, output
+    assert "test_law[hw-conv1d-smoke]" in output
+    assert "load('hw_adapter.py')" in output
+
+
 def test_installed_adapters_are_judged_by_name(suite):
     code, output = suite("", "-k", "im2col1d and (smoke or sweep)", target="reference")
     assert code == 0, output

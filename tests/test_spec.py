@@ -24,7 +24,7 @@ from convform.spec.clauses import (
     pages,
     parse_page,
 )
-from convform.spec.examples import parse_example
+from convform.spec.examples import parse_example, parse_smallest
 from convform.spec.operators import FAMILIES, OPERATORS, PARAMETERS
 
 # One letter for each clause, in the order of their numbers: c for core, s for strict.
@@ -315,6 +315,56 @@ def test_an_example_outside_of_a_clause_names_its_clauses() -> None:
         parse_example(EXAMPLE, "test")
 
 
+# Reading smallest inputs ------------------------------------------------------------------------------
+
+SMALLEST = """
+{operator = "max_pool2d", kernel = 1, dtype = "float32", x = [[1], [2]],
+before = {x = {shape = [2, 1, 1, 1], fill = 7}},
+standard = {y = [[1], [2]], indices = [[0], [1]]}, misread.y = {shape = [2], values = [1, 2]}}
+"""
+
+
+def test_a_smallest_input_has_the_last_axes_or_a_whole_shape() -> None:
+    smallest = parse_smallest(SMALLEST.replace("\n", " "), "test")
+    assert smallest.call.inputs["x"].shape == (1, 1, 2, 1)
+    assert smallest.call.inputs["x"].dtype == np.float32
+    assert smallest.before is not None
+    assert smallest.before.parameters == smallest.call.parameters == {"kernel": 1}
+    assert smallest.before.inputs["x"].tolist() == [[[[7]]], [[[7]]]]
+    assert smallest.standard.arrays["indices"].shape == (1, 1, 2, 1)
+    assert smallest.misread.arrays["y"].shape == (2,)
+
+
+def test_an_array_is_as_written_in_shape_dtype_and_values() -> None:
+    y = parse_smallest(SMALLEST.replace("\n", " "), "test").standard.arrays["y"]
+    right = np.array([[[[1], [2]]]], np.float32)
+    assert y.holds(right)
+    assert not any(map(y.holds, (right[0], right.astype(np.float64), right + 1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kernel", "kernal", "there is no key of max_pool2d 'kernal'; did you mean 'kernel'?"),
+        ('"max_pool2d"', '"max_pool"', "there is no operator 'max_pool'; did you mean 'max_pool"),
+        ("kernel = 1", "kernel = ", "a smallest input is not valid TOML"),
+        (" x = [[1], [2]],", "", "max_pool2d needs the input x; write x = [1]"),
+        ("misread.y", "misread.dx", "there is no array of max_pool2d 'dx'; did you mean 'x'?"),
+        ("misread.y = {shape = [2], values = [1, 2]}", 'misread = "rises"', "there is no outcome 'rises'"),
+        (", misread.y = {shape = [2], values = [1, 2]}", "", "it does not say what misread gives"),
+        ("shape = [2], ", "", "y: there is no shape; write shape = [1, 1, 2, 2]"),
+        ("fill", "full", "there is no array key 'full'; did you mean 'fill'?"),
+    ],
+)
+def test_a_malformed_smallest_input_is_explained(old: str, new: str, message: str) -> None:
+    source = SMALLEST.replace("\n", " ")
+    assert old in source
+    with pytest.raises(SpecError) as failure:
+        parse_smallest(source.replace(old, new, 1), "the misreading 'm'")
+    assert str(failure.value).startswith("the misreading 'm'")
+    assert message in str(failure.value)
+
+
 # Reading pages ---------------------------------------------------------------------------------------
 
 PAGE = """
@@ -341,7 +391,9 @@ a = b
 
 **Misreadings.**
 
-- *wrong way round* — reads it backwards; two elements show it.
+- *wrong way round* — reads it backwards; two elements show it.\\
+  `{operator = "im2col1d", kernel = 1, x = [1, 2],
+  standard.cols = [1, 2], misread.cols = [2, 1]}`
 """
 
 
@@ -353,8 +405,9 @@ def test_a_page_is_read_into_clauses() -> None:
     assert entry.required == "This."
     assert entry.misreadings[0].name == "wrong way round"
     assert entry.misreadings[0].says == "reads it backwards; two elements show it."
+    assert entry.misreadings[0].smallest.call.operator == "im2col1d"
     assert entry.text.startswith("### WINDOW-1")
-    assert entry.text.endswith("two elements show it.")
+    assert entry.text.endswith("misread.cols = [2, 1]}`")
 
 
 @pytest.mark.parametrize(
@@ -371,9 +424,14 @@ def test_a_page_is_read_into_clauses() -> None:
         ("**Refused.**", "**Required.**", "it has two paragraphs **Required.**; keep one"),
         ("```text\na = b\n```", "", "there is no equation; write it in a ```text block"),
         ("a = b\n```", "a = b\n```\n\n```text\nc\n```", "it has two equations"),
-        ("- *wrong way round* — reads it backwards; two elements show it.", "", "it lists no misreading"),
+        (PAGE[PAGE.index("- *wrong") :], "", "it lists no misreading"),
         ("*wrong way round* —", "wrong way round:", "is no misreading; write '*name* — what it does'"),
         ("*wrong way", "*Wrong way", "has capitals; names are lower case"),
+        (
+            "show it.\\\n",
+            "show it.\n",
+            "'wrong way round' has no smallest input; write `{operator = …}` below",
+        ),
         ("Level: core\n", "Level: core\n\n> quoted\n", "a blockquote_open in line 10 belongs to no field"),
         ("```text\n", "```toml example\nsays = 'x'\n```\n\n```text\n", "it names no operator"),
     ],

@@ -13,8 +13,9 @@ from rich.console import Console
 from convform import reference
 from convform.adapters import Adapter, load
 from convform.conformance import check
+from convform.conformance.doors.cli.telling import message
 from convform.conformance.reports.grid import arrays_table, number, plane
-from convform.conformance.reports.terminal import ReportView, _Python, message
+from convform.conformance.reports.terminal import ReportView, _Python
 from convform.conformance.running import judge
 
 

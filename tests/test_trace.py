@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from importlib import import_module
 
 import pytest
 
@@ -12,7 +13,7 @@ from convform.conformance.cases.geometry import tables
 from convform.conformance.laws.index import LAWS, laws_of
 from convform.conformance.laws.law import QUICK, Drawn, Listed, Swept
 from convform.conformance.running.smoke import smoke
-from convform.reference.misreadings.catalogue import MISREADINGS
+from convform.reference.misreadings.catalogue import MISREADINGS, PAGES
 from convform.spec.clauses import clauses
 from convform.spec.operators import DIALECTS, FAMILIES, OPERATORS
 
@@ -94,6 +95,14 @@ def test_every_misreading_belongs_to_the_clause_that_lists_it():
     for clause in clauses().values():
         for misreading in clause.misreadings:
             assert MISREADINGS[misreading.name].clause == clause.id
+
+
+def test_every_misreading_stands_in_the_file_of_the_page_of_its_clause():
+    assert {page.name for page in PAGES} == {clause.page for clause in clauses().values()}
+    for page in PAGES:
+        assert import_module(f"convform.reference.misreadings.{page.name}").PAGE is page
+        assert {clauses()[misreading.clause].page for misreading in page.entries.values()} == {page.name}
+    assert sum(len(page.entries) for page in PAGES) == len(MISREADINGS)
 
 
 def test_every_misreading_can_occur_where_a_law_cites_its_clause():

@@ -462,12 +462,12 @@ def make(name: str, library: _Library, install: str) -> Adapter:
         available=library.unavailable,
         install=install,
     )
-    for operator in OPERATORS.values():
+    for operator in (operator for operator in OPERATORS.values() if operator.family in _FUNCTIONS):
         adapter.implements(
             operator.name,
             padding="low-high",
-            dtypes=("float64", "float32") if operator.family.startswith("avg_pool") else None,
-            indices=operator.family == "max_pool",
+            dtypes=("float64", "float32") if operator.row.divides else None,
+            indices="indices" in operator.outputs,
         )(_wrapper(_FUNCTIONS[operator.family], library, operator.rank))
     return adapter
 

@@ -152,7 +152,7 @@ known("conv?d", "WINDOW-6",
 known("conv?d.backward", "WINDOW-6",
       reason="The gradient of a kernel larger than the input is computed.", link=_OPS)
 known("conv?d.backward", "CONTRACT-7",
-      reason="The gradient of an empty batch raises, for an empty array cannot be reshaped, or ends the process.",
+      reason="The gradient of an empty batch raises, as no empty array can be reshaped, or ends the process.",
       link=_CONV)
 known("max_pool?d.backward", "MAXPOOL-4", shows="values",
       reason="Padding is −inf: it ties with elements that are −inf and takes a share of dy.", link=_POOL)

@@ -31,30 +31,22 @@ def _conv_backward(
     )
 
 
-# The reference names its parameters as the standard does and finds the rank in its arguments, so its
-# functions are wrappers as they stand; only the gradient of a convolution without bias needs a default.
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "im2col": reference.im2col,
-    "col2im": reference.col2im,
-    "conv": reference.conv,
-    "conv.backward": _conv_backward,
-    "max_pool": reference.max_pool,
-    "max_pool.backward": reference.max_pool_backward,
-    "avg_pool": reference.avg_pool,
-    "avg_pool.backward": reference.avg_pool_backward,
-}
+# The reference names functions and parameters as the standard does and finds the rank in its arguments, so
+# they are wrappers as they stand; only the gradient of a convolution without bias needs a default.
+_OTHERS: Mapping[str, Callable[..., Any]] = {"conv.backward": _conv_backward}
 
 
 def _make() -> Adapter:
     adapter = Adapter("reference", dtypes=FLOATS + INTEGERS, version=version("convform"))
     for operator in OPERATORS.values():
-        averages = operator.family.startswith("avg_pool")  # an average of integers is no integer
+        name = operator.family.replace(".", "_")
+        claims = {"padding": "low-high"} if "padding" in operator.parameters else {}
         adapter.implements(
             operator.name,
-            padding="low-high",
-            dtypes=FLOATS if averages else None,
-            indices=operator.family == "max_pool",
-        )(_FUNCTIONS[operator.family])
+            **claims,
+            dtypes=FLOATS if operator.row.divides else None,  # an average of integers is no integer
+            indices="indices" in operator.outputs,
+        )(_OTHERS.get(operator.family) or getattr(reference, name))
     return adapter
 
 

@@ -36,6 +36,7 @@ def make(device: str = "cpu", *, channels_last: bool = False) -> Adapter:
     adapter = Adapter(
         "torch" + ("" if device == "cpu" else f"-{device}") + ("-channels-last" if channels_last else ""),
         dtypes=torch_calls.FLOATS,
+        optional_dtypes=("bfloat16",),
         version=torch.__version__,
         available=lambda: problem_of(place),
         install="pip install 'convform[torch]'",

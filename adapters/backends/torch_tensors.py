@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ml_dtypes import bfloat16
 
 from convform.adapters.claims import Switch
 from convform.adapters.layout import Array
@@ -44,7 +43,7 @@ class Place:
         """Move an array to the device, without a copy on the CPU wherever torch can read NumPy's memory."""
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()
-        if array.dtype == bfloat16:
+        if array.dtype.name == "bfloat16":
             tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         else:
             tensor = torch.from_numpy(array)
@@ -66,7 +65,7 @@ def array_of(tensor: torch.Tensor) -> Array:
     """Bring a tensor back; NumPy knows bfloat16 from ml_dtypes, and torch does not know that."""
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
-        halves: Array = tensor.view(torch.int16).numpy().view(bfloat16)
+        halves: Array = tensor.view(torch.int16).numpy().view("bfloat16")
         return halves
     array: Array = tensor.numpy()
     return array
@@ -94,7 +93,8 @@ def switches(place: Place) -> list[Switch]:
     mode = os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE")
     rounds = None if mode in (None, "STRICT") else f"oneDNN may round float32 factors ({mode})"
     found.append(Switch("ONEDNN_DEFAULT_FPMATH_MODE", mode, rounds))
-    precision = str(torch.backends.mkldnn.conv.fp32_precision)  # type: ignore[attr-defined]
+    by_operator = getattr(torch.backends.mkldnn, "conv", None)  # older releases have none
+    precision = None if by_operator is None else str(by_operator.fp32_precision)
     rounds = f"convolutions round float32 factors to {precision}" if precision in ("bf16", "tf32") else None
     found.append(Switch("torch.backends.mkldnn.conv.fp32_precision", precision, rounds))
     # Measured: without oneDNN, batches of 16 and more go through Winograd's transforms.

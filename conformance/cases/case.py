@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -15,12 +16,9 @@ from convform.conformance.cases import contents
 from convform.conformance.cases.geometry import Geometry
 from convform.reference.window import Window
 from convform.spec.examples import Example
-from convform.spec.operators import PARAMETERS, Operator
+from convform.spec.operators import PARAMETERS, SPATIAL_AXES, Operator
 
 Arrays = Mapping[str, np.ndarray]
-
-ROUNDED = ("conv", "avg_pool")
-"""Families that are judged with real numbers as well, in the bounded lane."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,11 @@ class Case:
     example: Example | None = None
     output_size: tuple[int, ...] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process of the judge, which a read-only mapping does not by itself."""
+        rest = self.geometry, self.arrangement, self.refused, self.example, self.output_size
+        return _arrived, (self.operator, dict(self.inputs), dict(self.parameters), *rest)
+
     @property
     def window(self) -> Window:
         """The window of a valid case."""
@@ -76,6 +79,10 @@ class Case:
     def with_inputs(self, **arrays: np.ndarray) -> Case:
         """Return the same case with some arrays replaced."""
         return replace(self, inputs=MappingProxyType({**self.inputs, **arrays}))
+
+
+def _arrived(operator: Operator, inputs: dict[str, np.ndarray], *rest: Any) -> Case:
+    return Case(operator, MappingProxyType(inputs), *rest)
 
 
 def window_of(operator: Operator, inputs: Arrays, parameters: Mapping[str, object]) -> Window:
@@ -108,7 +115,9 @@ def axis_sizes(
     sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
     output = output_size or window.output_size([sizes[axis] for axis in spatial])
     sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
-    return sizes
+    groups = parameters.get("groups", 1)
+    assert isinstance(groups, int)
+    return {**sizes, "taps": window.taps, "windows": math.prod(output), "groups": groups}
 
 
 def parameters_as_said(case: Case, claims: Claims) -> Mapping[str, object]:
@@ -145,15 +154,28 @@ def parameters_of(operator: Operator, geometry: Geometry) -> dict[str, object]:
     return {name: values[name] for name in operator.parameters}
 
 
+def named_sizes(geometry: Geometry) -> dict[str, int]:
+    """Lengths of all named axes of a geometry, and what the table of operators counts besides."""
+    ch, window = geometry.channels, geometry.window
+    spatial = SPATIAL_AXES[window.rank]
+    output = window.output_size(geometry.spatial)
+    return {
+        "n": ch.n,
+        "c": ch.c,
+        "o": ch.o,
+        "i": ch.c // ch.groups,
+        **dict(zip(spatial, geometry.spatial, strict=True)),
+        **{"k" + axis: k for axis, k in zip(spatial, window.kernel, strict=True)},
+        **{"o" + axis: o for axis, o in zip(spatial, output, strict=True)},
+        "taps": window.taps,
+        "windows": math.prod(output),
+        "groups": ch.groups,
+    }
+
+
 def shapes(operator: Operator, geometry: Geometry) -> dict[str, tuple[int, ...]]:
     """Shape of every input array of a geometry."""
-    ch, window = geometry.channels, geometry.window
-    sizes = {"n": ch.n, "c": ch.c, "o": ch.o, "i": ch.c // ch.groups}
-    spatial = operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
-    sizes.update(zip(spatial, geometry.spatial, strict=True))
-    sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
-    output = window.output_size(geometry.spatial)
-    sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
+    sizes = named_sizes(geometry)
     return {
         name: tuple(sizes[axis] for axis in axes.split())
         for name, axes in operator.inputs.items()
@@ -174,12 +196,12 @@ def build(operator: Operator, geometry: Geometry) -> Case:
             array = contents.FLOAT_CONTENTS[kind](rng, shape, geometry.dtype)
         else:
             # Max pooling selects elements of x, it never adds them up.
-            selected = name == "x" and operator.family.startswith("max_pool")
+            selected = name == "x" and operator.row.kind == "selects"
             limit = contents.exact_magnitude(geometry.dtype, 1, 1) if selected else magnitude
             if kind == "ordinary":
                 kind = "distinct" if selected else "wide"
             array = contents.INTEGER_CONTENTS[kind](rng, shape, limit)
-            if not operator.family.startswith(ROUNDED):
+            if operator.row.exact_reals:
                 array = contents.scaled(rng, array, geometry.dtype, far=selected and kind == "negative")
         inputs[name] = array.astype(geometry.dtype)
     parameters = parameters_of(operator, geometry)
@@ -220,19 +242,10 @@ def value_range(operator: Operator, geometry: Geometry) -> int:
 
 def sum_size(operator: Operator, geometry: Geometry) -> tuple[int, int, int]:
     """(terms, degree, scale): terms of the longest sum, factors in each, and the divisor's share."""
-    ch, window = geometry.channels, geometry.window
-    taps, windows = window.taps, int(np.prod(window.output_size(geometry.spatial)))
-    if operator.family == "conv":
-        return ch.c // ch.groups * taps + 1, 2, 1
-    if operator.family == "conv.backward":
-        return max(ch.o // ch.groups * taps, ch.n * windows), 2, 1
-    if operator.family == "avg_pool":
-        return taps, 1, 1
-    if operator.family == "avg_pool.backward":
-        return taps, 1, taps
-    if operator.family in ("col2im", "max_pool.backward"):
-        return taps, 1, 1
-    return 1, 1, 1
+    row, sizes = operator.row, named_sizes(geometry)
+    terms = max(count(sizes) for count in row.terms.values())
+    degree = max(1, *(len(factors) for factors in row.factors.values()))
+    return terms, degree, sizes["taps"] if row.divides == "terms" else 1
 
 
 def normal_parameters(

@@ -197,7 +197,7 @@ class Space:
         return cls(
             rank=operator.rank,
             pooling=operator.is_pooling,
-            has_out_channels=operator.family.startswith("conv"),
+            has_out_channels=operator.row.has_weights,
             strides="stride" in takes,
             paddings="padding" in takes,
             dilations="dilation" in takes,
@@ -265,7 +265,7 @@ def _shared_fields(claims: Claims) -> tuple[str, ...]:
 def _dtypes(implementation: Implementation) -> tuple[str, ...]:
     """The claimed dtypes that the standard speaks of: a quotient of integers is unspecified (CONTRACT-5)."""
     claims = implementation.claims
-    divides = implementation.operator.family.startswith("avg_pool") or ("ties", "split") in claims.dialects
+    divides = implementation.operator.row.divides or ("ties", "split") in claims.dialects
     return tuple(name for name in claims.dtypes if "float" in name or not divides)
 
 

@@ -61,18 +61,17 @@ def exact(case: Case, evaluate: Evaluate = reference.evaluate, arithmetic: str =
     if arithmetic == "transform" and case.operator.is_linear:
         for name, magnitude in _magnitudes(case, evaluate).items():
             tolerance[name] = _transform_bound(case, name, magnitude)
-    elif case.operator.family.startswith("avg_pool") and not (
+    elif case.operator.row.divides and not (
         # A dialect may have divisors of its own.
         evaluate is reference.evaluate and _divisors_are_powers_of_two(case)
     ):
-        terms = case.window.taps
         for name, magnitude in _magnitudes(case, evaluate).items():
-            tolerance[name] = (terms + 2) * unit_roundoff(case.dtype.name) * magnitude
-    elif case.operator.family == "max_pool.backward" and evaluate is not reference.evaluate:
+            tolerance[name] = (_terms(case, name) + 2) * unit_roundoff(case.dtype.name) * magnitude
+    elif case.operator.is_gradient and not case.operator.is_linear and evaluate is not reference.evaluate:
         # A dialect may split a tie's gradient: shares are rounded quotients, unless they are integers.
         magnitude = _of_absolute_gradient(case, evaluate)
         if np.any(magnitude != np.rint(magnitude)):
-            tolerance["dx"] = (case.window.taps + 2) * unit_roundoff(case.dtype.name) * magnitude
+            tolerance["dx"] = (_terms(case, "dx") + 2) * unit_roundoff(case.dtype.name) * magnitude
     return Expected(values, tolerance, {}, {})
 
 
@@ -126,23 +125,12 @@ def _output_rounding(case: Case, magnitude: np.ndarray) -> np.ndarray:
     return unit_roundoff(dtype.name) * magnitude + smallest_subnormal(dtype.name) / 2
 
 
-_FACTORS = {
-    "y": ("x", "w"),
-    "cols": ("x",),
-    "x": ("cols",),
-    "dx": ("w", "dy"),
-    "dw": ("x", "dy"),
-    "db": ("dy",),
-}
-"""The arrays that an output is linear in, as far as the operator has them."""
-
-
 def _transform_bound(case: Case, output: str, magnitude: np.ndarray) -> np.ndarray:
     """8 u log2(N) ‖x‖‖w‖ for every element: a transform mixes whole planes before it separates them again.
 
     So its errors follow from all elements, those that no window holds included, and not from Σ|x||w|.
     """
-    factors = [case.inputs[name].astype(np.float64) for name in _FACTORS[output] if name in case.inputs]
+    factors = [case.inputs[name].astype(np.float64) for name in case.operator.row.factors[output]]
     size = sum(factor.size for factor in factors)
     norm = math.prod(float(np.linalg.norm(factor)) for factor in factors)
     if len(factors) == 1:
@@ -163,16 +151,7 @@ def rounding(
 
 def _terms(case: Case, output: str) -> int:
     """K: number of terms in each sum of an output."""
-    sizes, taps = case.sizes, case.window.taps
-    if case.operator.family == "conv":
-        return sizes["i"] * taps + 1
-    if case.operator.family == "conv.backward":
-        windows = math.prod(size for axis, size in sizes.items() if axis in ("od", "oh", "ow"))
-        groups = case.parameters["groups"]
-        assert isinstance(groups, int)
-        per_output = {"dx": sizes["o"] // groups * taps, "dw": sizes["n"] * windows}
-        return per_output.get(output, sizes["n"] * windows)
-    return taps
+    return case.operator.row.terms[output](case.sizes)
 
 
 def _magnitudes(case: Case, evaluate: Evaluate) -> dict[str, np.ndarray]:

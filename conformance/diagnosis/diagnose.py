@@ -19,17 +19,14 @@ from convform.conformance.cases.geometry import Focus, tables
 from convform.conformance.diagnosis.condition import learn
 from convform.conformance.diagnosis.findings import Diagnosis, Findings
 from convform.conformance.diagnosis.record import (
-    VALUES,
     Observation,
     Record,
     cases_for,
     is_right,
-    kind_of,
     observe,
     same,
-    settings_of,
 )
-from convform.conformance.laws.law import Law
+from convform.conformance.laws.law import ORDINARY, Law
 from convform.conformance.subjects.subject import Subject
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Evaluate, Misreading, misread
@@ -79,7 +76,7 @@ def diagnose(subject: Subject, law: Law, counterexample: Case | None, seed: int)
         return Findings(remark="no single cause explains this: alone, every call is answered right")
     candidates = _candidates(subject, law)
     found: list[Explanation] = [(m,) for m in candidates if _explains((m,), subject, record)]
-    if law_is_about_values(law):
+    if law.record == ORDINARY:
         # Records of other kinds are too coarse for pairs: right or wrong is soon explained by some two.
         found = found or list(_pairs(candidates, subject, record))
         found, record = _told_apart(found, subject, record, seed)
@@ -94,23 +91,17 @@ def diagnose(subject: Subject, law: Law, counterexample: Case | None, seed: int)
     return Findings(condition=condition, remark=remark)
 
 
-def law_is_about_values(law: Law) -> bool:
-    """Whether violations of a law are explained by what the subject answers to ordinary calls."""
-    return kind_of(law) == VALUES
-
-
 def _recorded(subject: Subject, law: Law, counterexample: Case | None, seed: int) -> Record:
     """Ask the subject everything that is evidence, in an order that replays keep to."""
     cases = cases_for(subject, law, seed)
     if counterexample is not None and counterexample.example is None:
         cases.insert(0, counterexample)
-    record = Record(kind_of(law), (), (), tuple(sorted(subject.answers)), **settings_of(subject, law))
-    return record.extended(cases, [observe(subject, case) for case in cases])
+    return Record.of(subject, law).extended(cases, [observe(subject, case) for case in cases])
 
 
 def _not_deterministic(subject: Subject, record: Record) -> str | None:
     """Say where two calls with the same arguments differ; None where they do not."""
-    if record.kind == "no_memory_between_calls":
+    if record.law.evidence.repeated:
         return None
     for case, seen in itertools.islice(zip(record.cases, record.observations, strict=True), 8):
         again = observe(subject, case)
@@ -226,7 +217,7 @@ def _told_apart(
 
 def _distinguishing(found: list[Explanation], subject: Subject, record: Record, seed: int) -> list[Case]:
     """Cases within the claims for which some explanation differs from the first one."""
-    focus = _EVERYTHING["ties" if subject.operator.family.startswith("max_pool") and seed % 2 else "ordinary"]
+    focus = _EVERYTHING["ties" if subject.operator.row.kind == "selects" and seed % 2 else "ordinary"]
     table = tables(subject.space, focus)
     if table.empty:
         return []
@@ -263,12 +254,12 @@ def _written(explanation: Explanation, subject: Subject, record: Record) -> Diag
 def coincide(one: Explanation, other: Explanation, subject: Subject, law: Law, seed: int) -> bool:
     """Whether nothing that the subject claims tells two explanations apart, as far as can be seen."""
     cases = cases_for(subject, law, seed)
-    record = Record(kind_of(law), (), (), tuple(sorted(subject.answers)), **settings_of(subject, law))
+    record = Record.of(subject, law)
     reading = _read_as(one, subject)
     with np.errstate(all="ignore"):
         record = record.extended(cases, [observe(subject, case, reading) for case in cases])
     if not _explains(other, subject, record):
         return False
-    if not law_is_about_values(law):
+    if law.record != ORDINARY:
         return True
     return not any(_distinguishing([one, other], subject, record, seed + i) for i in range(ROUNDS))

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from convform import reference
 from convform.adapters import AdapterError
 from convform.adapters.process.client import share_memory
 from convform.conformance.cases import oracle
@@ -23,13 +21,10 @@ from convform.conformance.cases.geometry import tables
 from convform.conformance.laws.compare import cells_that_differ
 from convform.conformance.laws.contract import returned_arrays
 from convform.conformance.laws.index import laws_of
-from convform.conformance.laws.law import Drawn, Law, Listed, Swept
+from convform.conformance.laws.law import ORDINARY, Drawn, Law, Listed, Swept
 from convform.conformance.subjects.subject import Answer, Subject, SubjectGone, SubjectRaised, call
 from convform.conformance.subjects.twin import twin_of
 from convform.reference.misreadings.misreading import Evaluate
-
-VALUES = "values"
-"""Kind of record that all laws about ordinary values share."""
 
 PER_LAW = 3
 """Geometries that each law contributes to a record of values."""
@@ -69,44 +64,48 @@ class Record:
 
     Attributes
     ----------
-    kind
-        `VALUES`, or the name of the law whose cases these are.
-    cases, observations
-        In the order of the calls.
+    law
+        The law that is violated; it says what counts, and in which lane.
     outputs
         Names of the outputs that count.
-    exact_dtype, memory
-        Whether dtypes count as well; whether side effects on memory are what counts.
-    coarse
-        Whether only right or wrong is compared, not the wrong values themselves: those depend on how
-        arrays lie in the subject's own layouts, or on calls that were made before.
-    lane
-        Whether answers are compared with the exact or the bounded lane's expectation.
     standard
         What the subject is held to.
     arithmetic
         Whether it sums products, or transforms and rounds.
+    coarse
+        Whether only right or wrong is compared, not the wrong values themselves: those depend on how
+        arrays lie in the subject's own layouts, or on calls that were made before.
+    cases, observations
+        In the order of the calls.
     memo
         Expectations by the identity of the case, which the record keeps alive.
     """
 
-    kind: str
-    cases: tuple[Case, ...]
-    observations: tuple[Observation, ...]
+    law: Law
     outputs: tuple[str, ...]
-    exact_dtype: bool = False
-    memory: bool = False
-    coarse: bool = False
-    lane: str = "exact"
-    standard: Evaluate = reference.evaluate
-    arithmetic: str = "sum"
+    standard: Evaluate
+    arithmetic: str
+    coarse: bool
+    cases: tuple[Case, ...] = ()
+    observations: tuple[Observation, ...] = ()
     memo: dict[int, oracle.Expected] = field(default_factory=dict, compare=False, repr=False)
     roundings: dict[int, Mapping[str, np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, subject: Subject, law: Law) -> Record:
+        """Begin the record of a subject that violates a law."""
+        return cls(
+            law,
+            tuple(sorted(subject.answers)),
+            subject.standard,
+            subject.implementation.claims.arithmetic,
+            coarse=law.level == "strict" or law.lane == "bounded",
+        )
 
     def expected(self, case: Case) -> oracle.Expected:
         """What the standard answers to one of the cases; worked out once, for every replay asks for it."""
         if id(case) not in self.memo:
-            exact = self.lane != "bounded"
+            exact = self.law.lane != "bounded"
             self.memo[id(case)] = (
                 oracle.exact(case, self.standard, self.arithmetic)
                 if exact
@@ -137,22 +136,15 @@ class Record:
         )
 
 
-def kind_of(law: Law) -> str:
-    """Kind of record that can explain a violation of a law."""
-    ordinary = law.level == "core" and law.lane == "exact"
-    return VALUES if ordinary else law.name
-
-
 def cases_for(subject: Subject, law: Law, seed: int) -> list[Case]:
     """The calls that are evidence for violations of a law, in order."""
-    if kind_of(law) != VALUES:
+    if law.record != ORDINARY:
         cases = list(_cases_of(subject, law, 12, seed))
-        # A subject with memory shows it only when calls are repeated.
-        return [*cases, *cases[:4]] if law.name == "no_memory_between_calls" else cases
+        return [*cases, *cases[: law.evidence.repeated]]
     # The violated law first: its cases rule out most candidates.
     cases = []
     for other in sorted(laws_of(subject.operator), key=lambda other: other.name != law.name):
-        if kind_of(other) == VALUES and other.not_claimed(subject) is None:
+        if other.record == ORDINARY and other.not_claimed(subject) is None:
             size = TOGETHER if isinstance(other.source, Swept) else PER_LAW
             cases += list(_cases_of(subject, other, size, seed))
     return cases
@@ -162,9 +154,8 @@ def _cases_of(subject: Subject, law: Law, size: int, seed: int) -> Iterator[Case
     if law.not_claimed(subject) is not None:
         return
     if isinstance(law.source, Listed):
-        if law.name.startswith("worked_examples"):
-            return  # some of them are large
-        yield from law.source.cases(subject)
+        if law.evidence.replayed:
+            yield from law.source.cases(subject)
         return
     assert isinstance(law.source, (Drawn, Swept))
     table = tables(subject.space, law.source.focus, sweep=True)
@@ -172,11 +163,8 @@ def _cases_of(subject: Subject, law: Law, size: int, seed: int) -> Iterator[Case
         return
     for geometry in table.sweep(size, seed):
         case = build(subject.operator, geometry)
-        if law.name == "views":
-            for arrangement in ("Fortran order", "strided", "negative strides", "read-only"):
-                yield replace(case, arrangement=arrangement)
-        else:
-            yield case
+        for arrangement in law.evidence.arrangements:
+            yield replace(case, arrangement=arrangement)
 
 
 def observe(subject: Subject, case: Case, evaluate: Evaluate | None = None) -> Observation:
@@ -226,7 +214,7 @@ def same(record: Record, case: Case, seen: Observation, other: Observation) -> b
     """Whether two observations of a case agree, as far as the record's kind of evidence goes."""
     if seen.raised != other.raised or seen.mismatch != other.mismatch:
         return False
-    if record.memory:
+    if record.law.evidence.memory:
         return seen.changed == other.changed and seen.shared == other.shared
     if case.refused is not None or seen.raised or seen.mismatch is not None:
         # What comes back from a call that should have raised has no agreed form: only that it came.
@@ -247,13 +235,13 @@ def is_right(record: Record, case: Case, seen: Observation) -> bool:
         return seen.raised
     if seen.raised or seen.mismatch is not None:
         return False
-    if record.memory:
+    if record.law.evidence.memory:
         return not seen.changed and not seen.shared
     expected = record.expected(case)
     for name in record.owed(case):
         if name not in seen.outputs or seen.outputs[name].shape != expected.values[name].shape:
             return False
-        if record.exact_dtype and name != "indices" and seen.outputs[name].dtype != case.dtype:
+        if record.law.evidence.dtypes and name != "indices" and seen.outputs[name].dtype != case.dtype:
             return False
         if cells_that_differ(seen.outputs[name], expected.values[name], expected.tolerance.get(name)).any():
             return False
@@ -268,15 +256,3 @@ def _equal(record: Record, case: Case, name: str, a: np.ndarray, b: np.ndarray) 
         return True
     allowed = record.rounding(case).get(name)
     return allowed is not None and not cells_that_differ(a, b, allowed).any()
-
-
-def settings_of(subject: Subject, law: Law) -> dict[str, Any]:
-    """What counts as evidence for a law, beyond values."""
-    return {
-        "lane": law.lane,
-        "standard": subject.standard,
-        "arithmetic": subject.implementation.claims.arithmetic,
-        "exact_dtype": law.name == "dtype",
-        "memory": law.name in ("inputs_unmodified", "no_shared_memory"),
-        "coarse": law.level == "strict" or law.lane == "bounded",
-    }

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 import pytest
 
+if TYPE_CHECKING:
+    from convform.conformance.inference.targets import Found
+
 # Nothing heavy is imported here: every pytest run in the environment loads this module.
+
+_LEFT_OUT = pytest.StashKey[list[str]]()
+"""What adapters do not claim, for something is not installed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,18 +37,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--convform-seed", type=int, default=0, metavar="N", help="seed of every random choice")
 
 
+@cache
+def meant(target: str) -> Found:
+    """Find the adapters of a target, or infer them, once for all items."""
+    from convform.conformance.inference.targets import found
+
+    return found(target)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """End the run with one sentence where there is nothing to judge; exit codes are those of the command."""
     targets = session.config.getoption("--adapter")
     if not targets:
         return
-    from convform.adapters import AdapterError, Unavailable, find
+    from convform.adapters import AdapterError, Unavailable
     from convform.conformance.running.preparing import selected_operators
 
+    left_out = session.config.stash[_LEFT_OUT] = []
     for target in targets:
         try:
-            for adapter in find(target):
+            for adapter in meant(target).adapters:
                 selected_operators(adapter, None)
+                left_out += [f"{adapter.name}: not claimed: {said}" for said in adapter.left_out]
         except AdapterError as error:
             hint = f"; {error.hint}" if error.hint else ""
             pytest.exit(f"convform: {error}{hint}", returncode=3 if isinstance(error, Unavailable) else 2)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was not asked: nothing is left out silently."""
+    for said in config.stash.get(_LEFT_OUT, []):
+        terminalreporter.write_line(said)

@@ -9,8 +9,8 @@ from typing import Any
 
 from convform.adapters import Adapter, Unavailable
 from convform.adapters.process.client import Limits
-from convform.conformance.inference.functions import adapter_of, source_of
-from convform.conformance.inference.targets import adapters_of
+from convform.conformance.inference.functions import expression_of, given_or_inferred
+from convform.conformance.inference.targets import found_adapters
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.reports.report import Report
 from convform.conformance.running.judge import Progress, judge
@@ -92,9 +92,9 @@ def check(
         raise ValueError(f"level={level!r}: expected core or strict")
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: expected at least 1")
-    adapter = adapter_of(adapter, functions)
+    adapter = given_or_inferred(adapter, functions)
     if functions and origin is None:
-        origin = source_of(functions)
+        origin = expression_of(functions)
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
@@ -111,7 +111,7 @@ def check(
             "seed": used,
             "isolated": own_process,
             "limits": limits,
-            "find": adapters_of,
+            "find": found_adapters,
         }
         setting = parallel.setting_of(adapter, origin, **how)
         reports, remarks, printed = parallel.in_parallel(adapter, names, setting, jobs, progress)
@@ -131,4 +131,5 @@ def check(
         remarks,
         printed,
         switches,
+        adapter.left_out,
     )

@@ -10,10 +10,11 @@ from functools import cache
 import pytest
 from rich.console import Console
 
-from convform.adapters import Adapter, find
+from convform.adapters import Adapter
+from convform.conformance.doors.plugin import meant
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import PROFILES
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Failed, Known, LawResult, NotClaimed, Outgrown, Violated
 from convform.conformance.reports.terminal import law_view
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
@@ -41,19 +42,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _items(target: str) -> Iterator[tuple[str, str, str, str]]:
     # Targets that cannot be found have ended the run before this, in the plugin.
-    adapters = find(target)
-    for adapter in adapters:
-        # Reproducers load the adapter by what is here called its target.
-        own = target if len(adapters) == 1 else f"{target}:{adapter.name}"
+    for adapter in meant(target).adapters:
         for name, implementation in adapter.implementations.items():
-            yield own, adapter.name, name, SMOKE
+            yield target, adapter.name, name, SMOKE
             for law in laws_of(implementation.operator):
-                yield own, adapter.name, name, law.name
+                yield target, adapter.name, name, law.name
 
 
 @cache
 def _adapter(target: str, name: str) -> Adapter:
-    adapter = next(adapter for adapter in find(target) if adapter.name == name)
+    adapter = next(adapter for adapter in meant(target).adapters if adapter.name == name)
     if not adapter.isolated:
         return adapter
     context = isolated(adapter, target)
@@ -85,8 +83,9 @@ def _ran(
     subject, _ = _smoke(target, adapter_name, operator)
     assert subject is not None
     law = next(law for law in laws_of(subject.operator) if law.name == law_name)
+    origin = meant(target).origin_of(_adapter(target, adapter_name))
     with watching(seed) as conduct:
-        result = run_law(subject, law, PROFILES[profile], seed, target)
+        result = run_law(subject, law, PROFILES[profile], seed, origin)
     return result, "".join(f"{remark}\n" for remark in conduct.remarks) + conduct.printed.text
 
 
@@ -99,7 +98,8 @@ def test_law(
         pytest.skip(f"unavailable: {problem}")
     subject, result = _smoke(target, adapter_name, operator)
     if subject is None and law_name != SMOKE:
-        pytest.skip(f"broken adapter: {result.reason}")
+        problem = result.reason if isinstance(result, Failed) else result.outcome
+        pytest.skip(f"broken adapter: {problem}")
     if law_name != SMOKE:
         profile, seed = (
             pytestconfig.getoption("--convform-profile"),
@@ -114,19 +114,19 @@ def test_law(
         thorough = PROFILES[profile].thorough
         applied = known_limits_applied(adapter, operator, list(found.values()), thorough=thorough)
         result = next(one for one in applied if one.law == law_name)
-    if result.status == "not-claimed":
+    if isinstance(result, NotClaimed):
         pytest.skip(f"not claimed: {result.reason}")
-    if result.status == "known":
-        pytest.xfail(f"known limit: {result.reason} {result.link}")
-    if result.status == "error":
+    if isinstance(result, Known):
+        pytest.xfail(f"known limit: {result.limit.reason} {result.limit.link}")
+    if isinstance(result, Failed):
         pytest.fail(result.reason or "broken adapter", pytrace=False)
-    if result.status == "violated":
+    if isinstance(result, (Violated, Outgrown)):
         if not result.decides(pytestconfig.getoption("--convform-level")):
             pytest.xfail(f"strict, does not decide at level core: {result.clauses[0]}")
         pytest.fail(_drawn(operator, result), pytrace=False)
 
 
-def _drawn(operator: str, result: LawResult) -> str:
+def _drawn(operator: str, result: Violated | Outgrown) -> str:
     console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None)
     console.print(law_view(operator, result))
     assert isinstance(console.file, io.StringIO)

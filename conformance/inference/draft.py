@@ -164,7 +164,7 @@ def written(
 
 def operator_needs(operator: Operator) -> set[str]:
     """Names without which an adapter does not accept a wrapper, whether its body uses them or not."""
-    arrays = set(operator.inputs) - {"b"} if operator.name.endswith(".backward") else set()
+    arrays = set(operator.inputs) - {"b"} if operator.is_gradient else set()
     return arrays | {name for name in ("input_size", "kernel") if name in operator.parameters}
 
 

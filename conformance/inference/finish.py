@@ -30,18 +30,17 @@ from convform.spec.operators import OPERATORS
 def finished(homework: Homework, draft: Draft) -> Draft:
     """Find out about the bias, the default stride, a fused activation, and the sense of the kernel."""
     operator = OPERATORS[draft.operator]
-    gradient = draft.operator.endswith(".backward")
     if operator.is_pooling and "stride" in draft.takes:
         draft = _with_default_stride(homework, draft)
-    if operator.family == "max_pool":
+    if "indices" in operator.outputs:
         draft = _with_indices(homework, draft)
-    if "b" in draft.takes and not gradient:
+    if "b" in draft.takes and not operator.is_gradient:
         draft = _with_bias(homework, draft)
     if "w" in operator.inputs:
         draft = _with_kernel(homework, draft)
     draft = _with_max_padding(homework, draft)
     draft = _with_dtypes(homework, draft)
-    if operator.family == "conv":
+    if operator.row.has_weights and not operator.is_gradient:
         draft = _with_activation(homework, draft)
     return draft
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.errors import closest, described
-from convform.conformance.reports.reproducer import Source
+from convform.conformance.reports.reproducer import Expression
 from convform.spec.operators import OPERATORS
 
 _KEYWORDS: Mapping[str, str] = {name.replace(".", "_"): name for name in OPERATORS}
 
 
-def adapter_of(adapter: Adapter | None, functions: Mapping[str, Callable[..., Any]]) -> Adapter:
+def given_or_inferred(adapter: Adapter | None, functions: Mapping[str, Callable[..., Any]]) -> Adapter:
     """Return the adapter that is given, or the one that is inferred from functions.
 
     Parameters
@@ -56,17 +56,16 @@ def adapter_of(adapter: Adapter | None, functions: Mapping[str, Callable[..., An
         raise AdapterError(
             "check(): there is nothing to judge", "check(load('hw.py')) or check(conv2d=my_conv)"
         )
-    from convform.conformance.inference.infer import (
-        infer_adapter,  # it is large, and most runs need none of it
-    )
+    # Inference is large, and most runs need none of it.
+    from convform.conformance.inference.infer import infer_adapter
 
     return infer_adapter({_KEYWORDS[keyword]: function for keyword, function in functions.items()})
 
 
-def source_of(functions: Mapping[str, Callable[..., Any]]) -> Source:
+def expression_of(functions: Mapping[str, Callable[..., Any]]) -> Expression:
     """Write the Python that makes the adapter of functions again."""
     named = ", ".join(
         f"{_KEYWORDS[keyword]!r}: {getattr(function, '__name__', keyword)}"
         for keyword, function in functions.items()
     )
-    return Source(f"infer_adapter({{{named}}})")
+    return Expression(f"infer_adapter({{{named}}})")

@@ -43,7 +43,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Gradient:
     """A gradient: the expression for it, how well it agrees, and the layout of a bias gradient."""
 
     text: str
@@ -278,7 +278,7 @@ def _gradients(
     probe: Probe,
     layouts: Mapping[str, str],
     roots: Sequence[str] = _ROOTS,
-) -> dict[str, _Found]:
+) -> dict[str, _Gradient]:
     """Compare every array in sight with the gradients that the standard has."""
     candidates: list[tuple[str, Array]] = []
     for root in roots:
@@ -288,7 +288,7 @@ def _gradients(
             if root.endswith("_") and "grad" not in path:
                 continue
             candidates.append((root + path, array))
-    found: dict[str, _Found] = {}
+    found: dict[str, _Gradient] = {}
     for name, axes in operator.outputs.items():
         expected = probe.expected[name]
         layout = layout_of(layouts.get(KINDS[name]) or axes, axes)
@@ -296,7 +296,7 @@ def _gradients(
             native = layout.to_native(expected)
         except ValueError:
             continue
-        best: _Found | None = None
+        best: _Gradient | None = None
         for text, array in candidates:
             if array.shape != native.shape:
                 if name != "dw" or array.size != native.size or "(" in layout.pattern or array.ndim == 0:
@@ -305,7 +305,7 @@ def _gradients(
                 text, array = f"{text}.reshape(w.shape)", array.reshape(native.shape)
             share = agreement(array, native)
             if best is None or share > best.agreement:
-                best = _Found(text, share)
+                best = _Gradient(text, share)
             if share == 1.0:
                 break
         if best is None or best.agreement < ENOUGH:
@@ -323,7 +323,7 @@ def _by_name(
     shape: tuple[int, ...],
     probe: Probe,
     to_native: Callable[[Array], Array],
-) -> _Found | None:
+) -> _Gradient | None:
     """Take a defective gradient for what its name and shape say it is."""
     array_name = name[1:]
     for text, array in candidates:
@@ -331,10 +331,10 @@ def _by_name(
             continue
         position = ("dx", "dw", "db").index(name)
         if re.match(rf"(grads|result)\[{position}\]", text) or (text in ("grads", "result") and name == "dx"):
-            return _Found(text, 0.0, True)
+            return _Gradient(text, 0.0, True)
         parts = [part.lower() for part in re.findall(r"\w+", text)]
         if any(part in _HINTS[name] for part in parts[1:]):
             boxed = [part for part in parts if part in ("grad", "grads", "gradients")]
             if not boxed or array_name in parts or f"{array_name}_" in parts or len(parts) < 3:
-                return _Found(text, 0.0, True)
+                return _Gradient(text, 0.0, True)
     return None

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from convform.conformance.inference.probe import Probe, arguments_for
-from convform.conformance.subjects.guard import Guarded
-from convform.conformance.subjects.subject import first_line
+from convform.conformance.subjects.guard import Guarded, first_line
 
 CALL_SECONDS = 2.0
 """Time after which a call on arrays of a few numbers has hung."""

@@ -23,12 +23,12 @@ from convform.conformance.inference.gradients import search_alone, search_backwa
 from convform.conformance.inference.homework import MOST_HANGS, Hangs, Homework
 from convform.conformance.inference.plans import function_plan, layer_plans
 from convform.conformance.inference.search import search_forward
-from convform.conformance.inference.writing import NOT_FOUND, adapters_of, notes_on, source_of
+from convform.conformance.inference.writing import NOT_FOUND, file_text, make_adapters, notes_on
 from convform.conformance.subjects.guard import Guarded, watching
-from convform.spec.operators import OPERATORS, Operator
+from convform.spec.operators import FAMILIES, OPERATORS, Operator
 
-# Gradients come after what they are the gradient of, columns before what is built on them.
-_RANKING = ("im2col", "col2im", "conv", "max_pool", "avg_pool")
+# What gathers columns may be a method of the layer that is built on it.
+_GATHERS = next(op.name for op in OPERATORS.values() if op.row.kind == "gathers" and op.rank == 2)
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Inferred:
 
     Attributes
     ----------
-    source
+    text
         The adapter file.
     notes
         ``(certainty, sentence)``: "certain", "guessed" or "not found".
     adapters
-        The adapters that the source defines: one, or several where a file implements an operator more
+        The adapters that the file defines: one, or several where a file implements an operator more
         than once.
     """
 
-    source: str
+    text: str
     notes: tuple[tuple[str, str], ...]
     adapters: tuple[Adapter, ...]
 
@@ -79,7 +79,7 @@ def infer_target(target: str, output: Path | None = None) -> Inferred:
     target
         The file, with the name of one function or class after a colon.
     output
-        Where the source will be written: in another folder it has to find the homework.
+        Where the file will be written: in another folder it has to find the homework.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def infer_file(path: str | Path, name: str | None = None, folder: Path | None = 
     name
         Name of one function or class, to look at nothing else.
     folder
-        Folder in which the source will lie; None stands for the homework's own.
+        Folder in which the file will lie; None stands for the homework's own.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "func
                 f"{operator}: {_HUNG if note == _HUNG else said + colon + raised}",
                 "write an adapter that says how it is called: Adapter(...), adapter.implements(...)",
             )
-    return adapters_of(found, name, namespace)[0]
+    return make_adapters(found, name, namespace)[0]
 
 
 # ----------------------------------------------------------------------------------------------- inside
@@ -208,11 +208,11 @@ def _infer(
         if (operator := names.operator_named(key)) is not None and not key.startswith("__")
     ]
     candidates += [
-        _Candidate("im2col", key, f"homework.{key}", value, method)
+        _Candidate(_GATHERS, key, f"homework.{key}", value, method)
         for key, value in values.items()
         if inspect.isclass(value) and names.operator_named(key) is not None
         for method in vars(value)
-        if names.operator_named(method) == "im2col" or method in ("columns", "to_columns", "get_columns")
+        if names.operator_named(method) == _GATHERS or method in ("columns", "to_columns", "get_columns")
     ]
     if not candidates:
         raise AdapterError(
@@ -228,8 +228,8 @@ def _infer(
             'write the adapter by hand: hw = Adapter("my-homework"), and @hw.implements(...) above a wrapper',
         )
     notes = tuple(dict.fromkeys((*missing, *notes_on(drafts))))
-    source = source_of(drafts, notes, name, shown, header, module)
-    return Inferred(source, notes, tuple(adapters_of(drafts, name, module)))
+    text = file_text(drafts, notes, name, shown, header, module)
+    return Inferred(text, notes, tuple(make_adapters(drafts, name, module)))
 
 
 _HUNG = f"{MOST_HANGS} calls on tiny arrays hung, so it was given up"
@@ -239,10 +239,10 @@ def _search(
     candidates: Sequence[_Candidate], homework: Homework, exact: bool = False
 ) -> tuple[list[Draft], list[tuple[str, str]]]:
     """Find a draft for every candidate that answers like its operator, and say which do not."""
-    gradients = [c for c in candidates if c.operator.endswith(".backward")]
-    forward = [c for c in candidates if not c.operator.endswith(".backward")]
+    gradients = [c for c in candidates if OPERATORS[c.operator].is_gradient]
+    forward = [c for c in candidates if not OPERATORS[c.operator].is_gradient]
     forward = [c for c in forward if exact or not _is_helper(c, forward)]
-    forward.sort(key=lambda c: _RANKING.index(OPERATORS[c.operator].family))
+    forward.sort(key=lambda c: FAMILIES.index(OPERATORS[c.operator].family))
     # Inference calls what it looks at: what that prints or changes is no part of the session.
     with watching(), Guarded("inference"):
         return _searched(forward, gradients, homework, exact)
@@ -313,7 +313,7 @@ def _forward(homework: Homework, candidate: _Candidate, drafts: Sequence[Draft])
     if found is None:
         # A method that is called like im2col is a helper of the layer, which may be anything.
         return "" if candidate.method is not None else _never_answered(homework, operator)
-    gathers = "kernel" in operator.parameters and operator.family != "col2im"
+    gathers = "kernel" in operator.parameters and "cols" not in operator.inputs
     if gathers and not any("kernel" in line for line in found.lines):
         return "its kernel size is fixed, which an adapter cannot claim"
     return replace(found, origin=candidate.name)
@@ -328,7 +328,7 @@ def _gradients_of(
         (c.expression, c.value)
         for c in gradients
         if not c.is_class
-        and c.operator == f"{found.operator}.backward"
+        and c.operator == OPERATORS[found.operator].gradient
         and (exact or names.backward_stem(c.name) == stem or len(gradients) == 1)
     ]
 
@@ -342,7 +342,7 @@ def _with_gradient(
 ) -> list[Draft]:
     """Finish the draft of a forward pass, and find its gradient."""
     found = finished(homework, plain)
-    gradient = OPERATORS.get(f"{plain.operator}.backward")
+    gradient = OPERATORS.get(OPERATORS[plain.operator].gradient or "")
     plan = plain.plan
     if gradient is None or plan is None or not (plan.is_layer or plan.wrap or functions):
         return [found]

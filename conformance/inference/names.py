@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-OPERATOR_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "im2col": ("im2col", "img2col", "image2col", "imtocol", "unfold", "im2row"),
-        "col2im": ("col2im", "col2img", "col2image", "coltoim", "fold", "row2im"),
-        "max_pool": ("maxpool", "poolmax", "maxpooling"),
-        "avg_pool": ("avgpool", "averagepool", "meanpool", "poolavg", "avgpooling"),
-        "conv": ("conv", "convolution", "convolve", "crosscorrelate", "xcorr", "correlate"),
-    }
-)
-"""How operator families are called, without underscores and case; the first match in this order counts."""
+from convform.spec.operators import ROWS
+
+# A function with weights may name what it is made of, too: its own names come last.
+_ROWS = tuple(sorted((row for row in ROWS.values() if row.names), key=lambda row: row.has_weights))
 
 BACKWARD = ("backward", "backprop", "bprop", "grad", "gradient", "bwd", "back", "vjp", "derivative")
 FORWARD = ("forward", "fprop", "fwd", "pass", "prop")
@@ -131,18 +125,15 @@ def operator_named(name: str) -> str | None:
     flat = "".join(words(name))
     if _OTHERS.search(flat):
         return None
-    family = next(
-        (family for family, names in OPERATOR_NAMES.items() if any(word in flat for word in names)), None
-    )
-    if family is None and "pool" in flat:
-        family = "max_pool"
-    if family is None:
+    row = next((row for row in _ROWS if any(word in flat for word in row.names)), None)
+    row = row or next((row for row in _ROWS if any(word in flat for word in row.vague_names)), None)
+    if row is None:
         return None
-    rank = next((digit for digit in "13" if f"{digit}d" in flat), "2")
-    if family in ("im2col", "col2im"):
-        return family if rank == "2" else f"{family}{rank}d"
+    gradient = next((other for other in ROWS.values() if other.gradient_of == row.name), None)
     rest = [word for word in words(name) if word in BACKWARD or word.startswith("backward")]
-    return f"{family}{rank}d" + (".backward" if rest or "backward" in flat or "backprop" in flat else "")
+    if gradient is not None and (rest or "backward" in flat or "backprop" in flat):
+        row = gradient
+    return row.named(next((int(digit) for digit in "13" if f"{digit}d" in flat), 2))
 
 
 def parameters_of(function: Callable[..., Any], *, arrays: bool) -> list[Parameter] | None:
@@ -209,7 +200,7 @@ def _keys(function: Callable[..., Any], name: str) -> tuple[str, ...]:
 
 def names_looked_for() -> str:
     """Say which names of functions and classes are recognised."""
-    return ", ".join(names[0] for names in OPERATOR_NAMES.values())
+    return ", ".join(row.names[0] for row in _ROWS)
 
 
 def backward_stem(name: str) -> str:

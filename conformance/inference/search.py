@@ -109,10 +109,10 @@ def _base_drafts(
 ) -> Iterator[Draft]:
     probes: dict[frozenset[str], Probe] = {}
     # Columns of windows that do not overlap, where a homework forgets to add up.
-    apart = operator.family == "col2im" and rung > 0
+    apart = "cols" in operator.inputs and rung > 0
     also = frozenset({"stride", "stride_h", "stride_w"} if apart else ())
     for choice in base_choices(plan, also=also):
-        if operator.family == "col2im":
+        if "cols" in operator.inputs:
             if odd:
                 return
             pairs = _column_pairs(operator, preferred, 400 if rung > 1 else 30)
@@ -136,7 +136,7 @@ def _base_drafts(
                 stride = (2,) * operator.rank if apart else None
                 probes[absent] = probe_of(operator, lengths, stride=stride)
             probe = probes[absent]
-            if operator.name.endswith(".backward"):
+            if operator.is_gradient:
                 layouts = {**layouts, "output": follows_input(operator, layouts)[0]}
             result = homework.tried(takes, lines, claims, layouts, probe)
             if result is None:
@@ -147,7 +147,7 @@ def _base_drafts(
             name, text, fit = fitted
             output_kind = KINDS[name]
             notes: tuple[tuple[str, str], ...] = ()
-            if operator.family == "conv" and fit.agreement < 1.0:
+            if operator.row.has_weights and not operator.is_gradient and fit.agreement < 1.0:
                 mirrored = _mirrored_fit(operator, result, probe, layouts)
                 if mirrored is not None and mirrored[2].agreement == 1.0:
                     name, text, fit = mirrored
@@ -238,13 +238,13 @@ def _read(
     found = itertools.islice(leaves(scope.get("result"), 3), 12)
     for name, (path, array) in itertools.product(names, found):
         expected, axes = probe.expected[name], operator.outputs[name]
-        if operator.name.endswith(".backward"):
+        if operator.is_gradient:
             only = layouts[KINDS[name]]
             fit = fit_order(array, expected, axes, only=[only]) if "(" not in only else Fit("", 0.0)
-        elif operator.family == "im2col":
+        elif "cols" in operator.outputs:
             absent = [axis for axis in "nc" if axis not in layouts["input"].split()]
             fit = fit_columns(array, expected, axes, absent)
-        elif operator.family == "col2im":
+        elif "cols" in operator.inputs:
             fit = fit_order(array, expected, axes, only=[layouts["input"]])
         else:
             preferred = list(follows_input(operator, layouts))

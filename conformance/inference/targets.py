@@ -31,6 +31,10 @@ class Found:
     shown: str
     missing: tuple[str, ...] = ()
 
+    def origin_of(self, adapter: Adapter) -> str:
+        """What one of them can be loaded by."""
+        return self.shown if len(self.adapters) == 1 else f"{self.shown}:{adapter.name}"
+
 
 def found(target: str, kept: Path | None = None) -> Found:
     """Find the adapters of a target, or infer them where a file has none.
@@ -67,7 +71,7 @@ def found(target: str, kept: Path | None = None) -> Found:
         return Found(inferred.adapters, adapter_file(target), said)
 
 
-def adapters_of(target: str) -> Sequence[Adapter]:
+def found_adapters(target: str) -> Sequence[Adapter]:
     """Return the adapters of a target alone: what another process of the judge asks for."""
     return found(target).adapters
 
@@ -82,7 +86,7 @@ def keep(target: str, file: Path) -> None:
     """
     from convform.conformance.inference.infer import infer_target
 
-    file.write_text(infer_target(target, file).source, encoding="utf-8")
+    file.write_text(infer_target(target, file).text, encoding="utf-8")
 
 
 def adapter_file(target: str) -> str:

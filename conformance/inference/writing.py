@@ -1,4 +1,4 @@
-"""Writing what was found out: drafts as the source of an adapter file, and as adapters."""
+"""Writing what was found out: drafts as the text of an adapter file, and as adapters."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CERTAIN, GUESSED, NOT_FOUND = "certain", "guessed", "not found"
 _SAYS_MIRRORED = re.compile(r"flip|mirror|revers|convolution proper|true convolution|\[::-1", re.IGNORECASE)
 
 
-def adapters_of(drafts: Sequence[Draft], name: str, homework: Any) -> list[Adapter]:
-    """Make the adapters that the source of some drafts defines.
+def make_adapters(drafts: Sequence[Draft], name: str, homework: Any) -> list[Adapter]:
+    """Make the adapters that the file of some drafts defines.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def notes_on(drafts: Sequence[Draft]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(notes))
 
 
-def source_of(
+def file_text(
     drafts: Sequence[Draft],
     notes: Sequence[tuple[str, str]],
     name: str,
@@ -70,7 +70,7 @@ def source_of(
     Parameters
     ----------
     drafts, name, homework
-        As for `adapters_of`.
+        As for `make_adapters`.
     notes
         What goes into the comment, as ``(certainty, sentence)``.
     shown
@@ -147,7 +147,7 @@ def _claims(draft: Draft, homework: Any) -> dict[str, Any]:
         for key, value in draft.claims.items()
         if key in always or parameter.get(key, key) in draft.takes
     }
-    if draft.operator.endswith(".backward"):  # which index a maximum came from is said by the forward pass
+    if OPERATORS[draft.operator].is_gradient:  # which index a maximum came from is said by the forward pass
         claims.pop("indices", None)
     if ("mirrored", "") in draft.notes and _documents_mirroring(draft, homework):
         claims["kernel"] = f"{claims['kernel']} mirrored" if "kernel" in claims else "mirrored"
@@ -193,7 +193,7 @@ def _layout_arguments(group: Sequence[Draft]) -> tuple[dict[str, str], list[dict
 
 def _native_layouts(draft: Draft) -> dict[str, str]:
     """Patterns of a draft that an adapter must be told: those that follow are left out."""
-    operator = OPERATORS[draft.operator.removesuffix(".backward")]
+    operator = OPERATORS[OPERATORS[draft.operator].forward]
     given = {}
     for kind, pattern in draft.layouts.items():
         if kind == "output":

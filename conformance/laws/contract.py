@@ -15,14 +15,15 @@ from convform.conformance.cases.case import Arrays, Case, build
 from convform.conformance.cases.geometry import Axis, Channels, Focus, Geometry, tables
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.laws.examples import claimed
-from convform.conformance.laws.law import Drawn, Law, Listed
-from convform.conformance.laws.values import ALL, fits
+from convform.conformance.laws.law import Drawn, Evidence, Law, Listed
+from convform.conformance.laws.values import fits
 from convform.conformance.laws.violation import DTYPE, OTHER, SHAPE, VALUES, Violation
 from convform.conformance.subjects.subject import Subject, SubjectRaised, call
+from convform.spec.operators import FAMILIES, ROWS
 
 _ORDINARY = Focus(axis=fits)
 
-GRADIENTS = ("conv.backward", "max_pool.backward", "avg_pool.backward")
+GRADIENTS = tuple(row.name for row in ROWS.values() if row.gradient_of is not None)
 
 
 def returned_arrays(returned: object) -> Iterator[np.ndarray]:
@@ -140,6 +141,9 @@ def _with_forward(subject: Subject) -> Iterable[Case]:
             yield case
 
 
+ARRANGED = ("Fortran order", "strided", "negative strides", "read-only")
+
+
 def check_views(subject: Subject, case: Case) -> None:
     """Every arrangement in memory gives what the contiguous copy gives.
 
@@ -147,7 +151,7 @@ def check_views(subject: Subject, case: Case) -> None:
     """
     expected = answer(subject, case).outputs
     room = expected_exactly(subject, case).tolerance
-    for arrangement in ("Fortran order", "strided", "negative strides", "read-only"):
+    for arrangement in ARRANGED:
         arranged = replace(case, arrangement=arrangement)
         outputs = answer(subject, arranged).outputs
         _same(arranged, expected, outputs, f"differs for {arrangement} arrays", room, VALUES)
@@ -246,26 +250,37 @@ def _size_one(subject: Subject) -> Iterable[Case]:
 
 
 def _contract() -> Iterator[Law]:
-    for name, clause, check in (
-        ("inputs_unmodified", "CONTRACT-1", check_inputs_unmodified),
-        ("views", "CONTRACT-3", check_views),
-        ("no_memory_between_calls", "CONTRACT-4", check_no_memory_between_calls),
+    memory = Evidence(memory=True)
+    for name, clause, check, evidence in (
+        ("inputs_unmodified", "CONTRACT-1", check_inputs_unmodified, memory),
+        ("views", "CONTRACT-3", check_views, Evidence(arrangements=ARRANGED)),
+        ("no_memory_between_calls", "CONTRACT-4", check_no_memory_between_calls, Evidence(repeated=4)),
     ):
-        yield Law(name, ALL, (clause,), Drawn(_ORDINARY, costly=True), check, lane="contract")
+        source = Drawn(_ORDINARY, costly=True)
+        yield Law(name, FAMILIES, (clause,), source, check, lane="contract", evidence=evidence)
     yield Law(
         "no_shared_memory",
-        ALL,
+        FAMILIES,
         ("CONTRACT-2",),
         Listed(_easily_shared),
         check_no_shared_memory,
         lane="contract",
+        evidence=memory,
     )
     yield Law(
         "two_forwards", GRADIENTS, ("CONTRACT-4",), Listed(_with_forward), check_two_forwards, lane="contract"
     )
-    yield Law("dtype", ALL, ("CONTRACT-5",), Listed(_every_dtype), check_dtype, lane="contract")
-    yield Law("empty_batch", ALL, ("CONTRACT-7",), Listed(_empty_batches), check_exact)
-    yield Law("size_one_axes", ALL, ("CONTRACT-8",), Listed(_size_one), check_exact)
+    yield Law(
+        "dtype",
+        FAMILIES,
+        ("CONTRACT-5",),
+        Listed(_every_dtype),
+        check_dtype,
+        lane="contract",
+        evidence=Evidence(dtypes=True),
+    )
+    yield Law("empty_batch", FAMILIES, ("CONTRACT-7",), Listed(_empty_batches), check_exact)
+    yield Law("size_one_axes", FAMILIES, ("CONTRACT-8",), Listed(_size_one), check_exact)
 
 
 CONTRACT_LAWS = tuple(_contract())

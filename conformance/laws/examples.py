@@ -12,7 +12,7 @@ from convform import reference
 from convform.conformance.cases.case import Case, normal_parameters, shapes, spatial_axes
 from convform.conformance.cases.geometry import Axis, Geometry
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
-from convform.conformance.laws.law import Law, Listed
+from convform.conformance.laws.law import Evidence, Law, Listed
 from convform.conformance.laws.violation import SHAPE, Violation
 from convform.conformance.subjects.subject import Subject
 from convform.reference.window import Window
@@ -162,6 +162,9 @@ def _level(example: Example) -> str:
     return "strict" if any(clause(name).level == "strict" for name in example.clauses) else "core"
 
 
+_LARGE = Evidence(replayed=False)
+
+
 def _example_laws() -> Iterator[Law]:
     for level, name in (("core", "worked_examples"), ("strict", "worked_examples_strict")):
         for family in FAMILIES:
@@ -174,7 +177,7 @@ def _example_laws() -> Iterator[Law]:
             clauses = tuple(dict.fromkeys(name for example in about for name in example.clauses))
             if clauses:
                 source = Listed(lambda subject, level=level: _executable(level, subject))  # type: ignore[misc]
-                yield Law(name, (family,), clauses, source, check_example, lane="equal")
+                yield Law(name, (family,), clauses, source, check_example, lane="equal", evidence=_LARGE)
 
 
 EXAMPLE_LAWS = tuple(_example_laws())

@@ -79,6 +79,34 @@ class Listed:
 Source = Drawn | Swept | Listed
 Check = Callable[[Subject, Case], None]
 
+ORDINARY = "values"
+"""The record that all laws share whose violations show in what ordinary calls answer."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is looked at when a violation is explained: which calls are recorded, and what counts in them.
+
+    Attributes
+    ----------
+    memory
+        Whether nothing counts but what a call does to its arguments, and where its outputs lie.
+    dtypes
+        Whether dtypes count as well as values.
+    repeated
+        How many calls are made once more after the others: a subject with memory shows it only then.
+    arrangements
+        How arrays lie in memory, for every drawn geometry.
+    replayed
+        Whether its listed cases are recorded; those that may be large are not.
+    """
+
+    memory: bool = False
+    dtypes: bool = False
+    repeated: int = 0
+    arrangements: tuple[str, ...] = ("contiguous",)
+    replayed: bool = True
+
 
 @dataclass(frozen=True)
 class Law:
@@ -103,6 +131,8 @@ class Law:
     lane
         ``"exact"``, ``"bounded"``, ``"contract"``, or ``"equal"`` for figures that leave no room for
         rounding, not even that of a transform.
+    evidence
+        How a violation is explained.
     """
 
     name: str
@@ -113,6 +143,12 @@ class Law:
     needs: tuple[str, ...] = ()
     output: str | None = None
     lane: str = "exact"
+    evidence: Evidence = Evidence()
+
+    @property
+    def record(self) -> str:
+        """Which record explains a violation: `ORDINARY`, or one of its own, by the name of the law."""
+        return ORDINARY if self.level == "core" and self.lane == "exact" else self.name
 
     @property
     def level(self) -> str:

@@ -17,10 +17,10 @@ from convform.conformance.cases.geometry import Axis, Channels, Geometry
 from convform.conformance.cases.oracle import Expected
 from convform.conformance.laws.compare import compare, expected_exactly
 from convform.conformance.laws.law import Law, Listed
-from convform.conformance.laws.values import ALL, CONV
+from convform.conformance.laws.values import topics
 from convform.conformance.laws.violation import ANSWERS, RAISES, SHAPE, Violation
 from convform.conformance.subjects.subject import WRONG_RANKS, Answer, Subject, SubjectRaised, call
-from convform.spec.operators import SPATIAL_AXES
+from convform.spec.operators import FAMILIES, ROWS, SPATIAL_AXES
 
 
 def check_refused(subject: Subject, case: Case) -> None:
@@ -191,7 +191,7 @@ def refused_shapes(subject: Subject) -> Iterator[Case]:
         yield _with(case, "an input with one channel too many", arrays={"x": _longer(x, 1)})
         one = _shorter(w, {1: 1})
         yield _with(case, "weights with one input channel for two channels", arrays={"w": one})
-    if subject.takes("b") and "o" not in absent and "b" in case.inputs and subject.operator.family == "conv":
+    if subject.takes("b") and "o" not in absent and "b" in case.inputs and not subject.operator.is_gradient:
         b = case.inputs["b"]
         yield _with(case, "a bias with one element too many", arrays={"b": _longer(b, 0)})
         yield _with(case, "a bias with one element for two channels", arrays={"b": b[:1]})
@@ -284,18 +284,17 @@ def _refusals() -> Iterator[Law]:
     ) -> Law:
         return Law(name, families, (clause,), Listed(cases), check_refused, lane="contract")
 
-    yield law("refuses_windows", ALL, "WINDOW-6", refused_windows)
-    yield law("refuses_shapes", CONV, "CONV-7", refused_shapes)
-    yield law("refuses_columns", ("col2im",), "COL2IM-3", refused_columns)
-    for family, clause in (
-        ("conv.backward", "CONVGRAD-5"),
-        ("max_pool.backward", "MAXGRAD-3"),
-        ("avg_pool.backward", "AVGGRAD-2"),
+    yield law("refuses_windows", FAMILIES, "WINDOW-6", refused_windows)
+    for name, cases in (
+        ("refuses_shapes", refused_shapes),
+        ("refuses_columns", refused_columns),
+        ("refuses_dy", refused_dy),
     ):
-        yield law("refuses_dy", (family,), clause, refused_dy)
-    with_two_arrays = ("conv", "conv.backward", "max_pool.backward", "avg_pool.backward")
+        for row, (clause,) in topics(name):
+            yield law(name, (row.name,), clause, cases)
+    with_two_arrays = tuple(row.name for row in ROWS.values() if len(row.inputs) > 1)
     yield law("refuses_mixed_dtypes", with_two_arrays, "CONTRACT-6", refused_mixture)
-    yield law("refuses_ranks", ALL, "CONTRACT-9", refused_ranks)
+    yield law("refuses_ranks", FAMILIES, "CONTRACT-9", refused_ranks)
 
 
 REFUSAL_LAWS = tuple(_refusals())

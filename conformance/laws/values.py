@@ -7,6 +7,7 @@ everything at once. All rungs make the same comparison with the oracle.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -28,13 +29,7 @@ from convform.conformance.laws.compare import (
 from convform.conformance.laws.law import Check, Drawn, Law, Listed, Swept
 from convform.conformance.laws.violation import OTHER, Violation
 from convform.conformance.subjects.subject import Subject, SubjectRaised, call
-
-LINEAR = ("im2col", "col2im", "conv", "conv.backward")
-CONV = ("conv", "conv.backward")
-MAX = ("max_pool", "max_pool.backward")
-AVG = ("avg_pool", "avg_pool.backward")
-POOLS = (*MAX, *AVG)
-ALL = (*LINEAR, *POOLS)
+from convform.spec.operators import ROWS, Family
 
 # --- rules on one axis, and on channels ----------------------------------------------------------------
 
@@ -151,12 +146,6 @@ def ungrouped(ch: Channels) -> bool:
 
 _PLAIN = every(unpadded, undilated, fits)
 
-# The linear operators, with the clauses that a parameter of the window touches beside its own.
-_LINEAR_WINDOWS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("im2col", "col2im", "conv"), ()),
-    (("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2")),
-)
-
 
 # --- checks beyond comparison with the oracle ------------------------------------------------------------
 
@@ -192,9 +181,12 @@ def check_adjoint(subject: Subject, case: Case) -> None:
     """⟨dy, forward(x)⟩ = ⟨backward(dy), x⟩, with the reference's forward pass and exact integers."""
     result = answer(subject, case)
     rng = np.random.default_rng(case.geometry.seed if case.geometry else 0)
-    if case.operator.family == "col2im":
+    row = case.operator.row
+    if row.adjoint_of is not None:
+        target = ROWS[row.adjoint_of].named(case.operator.rank)
         probes, forward, given = {"x": "x"}, {}, case.inputs["cols"]
     else:
+        target = case.operator.forward
         probes, given = {"dx": "x", "dw": "w"}, case.inputs["dy"]
         forward = {name: case.inputs[name] for name in ("x", "w")}
     for output, name in probes.items():
@@ -203,8 +195,6 @@ def check_adjoint(subject: Subject, case: Case) -> None:
         shape = result.outputs[output].shape
         probe = rng.integers(-9, 9, shape, endpoint=True).astype(np.float64)
         inputs = {**{key: array.astype(np.float64) for key, array in forward.items()}, name: probe}
-        target = "im2col" + case.operator.name.removeprefix("col2im")
-        target = target if case.operator.family == "col2im" else case.operator.forward
         parameters = {key: value for key, value in case.parameters.items() if key != "input_size"}
         (forward_values,) = subject.standard(target, inputs, parameters).values()
         left, right = _inner(given, forward_values), _inner(result.outputs[output], probe)
@@ -300,209 +290,200 @@ def check_no_real_element(subject: Subject, case: Case) -> None:
 # --- the ladder -----------------------------------------------------------------------------------------
 
 
-def _ladder() -> Iterable[Law]:
-    def law(
-        name: str,
-        families: tuple[str, ...],
-        clauses: tuple[str, ...],
-        focus: Focus,
-        check: Check = check_exact,
-        *,
-        needs: tuple[str, ...] = (),
-        output: str | None = None,
-        costly: bool = False,
-        lane: str = "exact",
-    ) -> Law:
-        return Law(name, families, clauses, Drawn(focus, costly), check, needs, output, lane)
+Topic = tuple[Family, tuple[str, ...]]
+"""A row of the operator table, and the clauses that it cites on a topic."""
 
-    # One sample, one channel, nothing but the kernel.
-    plain = Focus(axis=every(_PLAIN, steps_of_one), channels=single, bias=None)
-    yield law("values", ("im2col",), ("IM2COL-1", "WINDOW-1"), plain)
-    yield law("values", ("col2im",), ("COL2IM-1", "WINDOW-1"), plain)
-    yield law("values", ("conv",), ("CONV-1", "WINDOW-1"), plain)
-    for output, owners in (
-        ("dx", ("CONVGRAD-1", "CONV-1")),
-        ("dw", ("CONVGRAD-2", "CONV-1")),
-        ("db", ("CONVGRAD-3",)),
-    ):
-        yield law(output, ("conv.backward",), owners, plain, check_output(output), output=output)
-    tiles = Focus(axis=every(_PLAIN, tiled), channels=single, default_stride=False)
-    yield law("values", ("max_pool",), ("MAXPOOL-1", "WINDOW-1"), tiles)
-    yield law("values", ("max_pool.backward",), ("MAXGRAD-1", "MAXPOOL-1"), tiles)
-    yield law("values", ("avg_pool",), ("AVGPOOL-1", "WINDOW-1"), tiles)
-    yield law("values", ("avg_pool.backward",), ("AVGGRAD-1",), tiles)
 
-    # The other axes.
-    channels = replace(plain, channels=several)
-    batches = replace(plain, channels=batched)
-    mixed = replace(tiles, channels=several)
-    yield law("channels", ("im2col", "col2im"), ("LAYOUT-1",), channels)
-    yield law("channels", ("conv",), ("CONV-2", "LAYOUT-1"), channels)
-    yield law("channels", ("conv.backward",), ("CONVGRAD-1", "CONVGRAD-2", "CONV-2", "LAYOUT-1"), channels)
-    yield law("channels", POOLS, ("POOL-2", "LAYOUT-1"), mixed)
-    yield law("batch", ("im2col", "col2im"), ("LAYOUT-1",), batches)
-    yield law("batch", ("conv",), ("LAYOUT-1", "CONV-2"), batches)
-    yield law("batch", ("conv.backward",), ("CONVGRAD-2", "CONVGRAD-3", "LAYOUT-1"), batches)
-    yield law("batch", POOLS, ("POOL-2", "LAYOUT-1"), replace(tiles, channels=batched))
-    yield law("bias", ("conv",), ("CONV-3",), replace(channels, bias=True), needs=("b",))
-    yield law("no_bias", CONV, ("CONV-3",), replace(channels, bias=False), needs=("b",))
-    yield law("groups", ("conv",), ("CONV-4",), replace(plain, channels=grouped), needs=("groups",))
-    yield law(
-        "groups",
-        ("conv.backward",),
-        ("CONVGRAD-4", "CONV-4"),
-        replace(plain, channels=grouped),
-        needs=("groups",),
-    )
+def topics(topic: str) -> list[Topic]:
+    """Rows that speak of a topic, each with its clauses.
 
-    # One parameter of the window at a time.
+    Raises
+    ------
+    ValueError
+        If none does: a law without a family is a slip.
+    """
+    found = [(row, row.clauses[topic]) for row in ROWS.values() if topic in row.clauses]
+    if not found:
+        raise ValueError(f"no family of the operator table cites clauses about {topic!r}")
+    return found
+
+
+def _drawn(
+    name: str,
+    row: Family,
+    clauses: tuple[str, ...],
+    focus: Focus,
+    check: Check = check_exact,
+    *,
+    needs: tuple[str, ...] = (),
+    output: str | None = None,
+) -> Law:
+    return Law(name, (row.name,), clauses, Drawn(focus), check, needs, output)
+
+
+_PLAIN_FOCUS = Focus(axis=every(_PLAIN, steps_of_one), channels=single, bias=None)
+_TILES = Focus(axis=every(_PLAIN, tiled), channels=single, default_stride=False)
+
+
+def _plain(row: Family) -> Focus:
+    """One sample, one channel, nothing but the kernel; windows of pooling side by side."""
+    return _TILES if row.pooling else _PLAIN_FOCUS
+
+
+def _first_rungs() -> Iterable[Law]:
+    """The kernel alone, then the axes that are not spatial."""
+    for row in ROWS.values():
+        if row.any_outputs:
+            for output in row.outputs:
+                checked = check_output(output)
+                yield _drawn(output, row, row.clauses[output], _plain(row), checked, output=output)
+    for row, cited in topics("values"):
+        yield _drawn("values", row, cited, _plain(row))
+    for row, cited in topics("channels"):
+        yield _drawn("channels", row, cited, replace(_plain(row), channels=several))
+    for row, cited in topics("batch"):
+        yield _drawn("batch", row, cited, replace(_plain(row), channels=batched))
+    channels = replace(_PLAIN_FOCUS, channels=several)
+    for row, cited in topics("bias"):
+        yield _drawn("bias", row, cited, replace(channels, bias=True), needs=("b",))
+    for row, cited in topics("no_bias"):
+        yield _drawn("no_bias", row, cited, replace(channels, bias=False), needs=("b",))
+    for row, cited in topics("groups"):
+        yield _drawn("groups", row, cited, replace(_PLAIN_FOCUS, channels=grouped), needs=("groups",))
+
+
+def _stride_rungs() -> Iterable[Law]:
+    """The stride, and what is left over behind the last window."""
     stride = Focus(axis=_PLAIN, some_axis=every(strided, several_taps), channels=ungrouped)
     pool_stride = replace(stride, some_axis=every(unlike_kernel, several_taps), default_stride=False)
-    for families, clauses in _LINEAR_WINDOWS:
-        yield law("stride", families, ("WINDOW-2", *clauses), stride, needs=("stride",))
-    yield law("stride", POOLS, ("WINDOW-2",), pool_stride, needs=("stride",))
     rest = replace(stride, some_axis=every(leaves_rest, several_taps), ceil_mode=False, default_stride=False)
-    yield law("floor", LINEAR, ("WINDOW-1",), rest, needs=("stride",))
-    yield law("floor", POOLS, ("WINDOW-1",), rest)
     default = Focus(axis=_PLAIN, some_axis=several_taps, default_stride=True)
-    yield law("default_stride", POOLS, ("POOL-1",), default, needs=("stride",))
+    for row in ROWS.values():
+        focus = pool_stride if row.pooling else stride
+        yield _drawn("stride", row, ("WINDOW-2", *row.clauses.get("windows", ())), focus, needs=("stride",))
+    for row in ROWS.values():
+        yield _drawn("floor", row, ("WINDOW-1",), rest, needs=() if row.pooling else ("stride",))
+    for row in ROWS.values():
+        if row.pooling:
+            yield _drawn("default_stride", row, ("POOL-1",), default, needs=("stride",))
 
-    # From here on the stride stays out of the way: one, or for pooling the kernel size as well.
+
+def _padding_rungs() -> Iterable[Law]:
+    """Padding; from here on the stride stays out of the way: one, or for pooling the kernel size as well."""
     padding = Focus(
         axis=every(undilated, fits, steps_of_one), some_axis=padded, channels=ungrouped, in_numbers=True
     )
-    for family, clauses in (
-        ("im2col", ("IM2COL-2", "WINDOW-3")),
-        ("col2im", ("COL2IM-2", "WINDOW-3")),
-        ("conv", ("WINDOW-3",)),
-        ("conv.backward", ("WINDOW-3", "CONVGRAD-1", "CONVGRAD-2")),
-    ):
-        yield law("padding", (family,), clauses, padding, needs=("padding",))
-        asymmetric = replace(padding, some_axis=uneven)
-        yield law("asymmetric_padding", (family,), clauses, asymmetric, needs=("padding",))
     pool_padding = replace(padding, axis=every(undilated, fits, one_or_kernel), ceil_mode=False)
-    for family, kind, clauses in (
-        ("max_pool", "negative", ("MAXPOOL-2", "WINDOW-3")),
-        ("max_pool.backward", "negative", ("MAXPOOL-2", "WINDOW-3")),
-        ("avg_pool", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
-        ("avg_pool.backward", "ordinary", ("AVGPOOL-2", "WINDOW-3")),
-    ):
-        focus = replace(pool_padding, contents=(kind,), in_numbers=True)
-        yield law("padding", (family,), clauses, focus, needs=("padding",))
-        yield law(
-            "asymmetric_padding", (family,), clauses, replace(focus, some_axis=uneven), needs=("padding",)
-        )
+    for row, cited in topics("padding"):
+        focus = pool_padding if row.pooling else padding
+        if row.kind == "selects":
+            focus = replace(focus, contents=("negative",))
+        yield _drawn("padding", row, cited, focus, needs=("padding",))
+        uneven_focus = replace(focus, some_axis=uneven)
+        yield _drawn("asymmetric_padding", row, cited, uneven_focus, needs=("padding",))
     same = Focus(axis=every(same_padded, fits), some_axis=uneven, channels=ungrouped, ceil_mode=False)
-    yield law("same_padding", ALL, ("WINDOW-8",), same, needs=("padding",))
+    for row in ROWS.values():
+        yield _drawn("same_padding", row, ("WINDOW-8",), same, needs=("padding",))
     exclude = replace(pool_padding, in_numbers=False, count_include_pad=False)
-    yield law("exclude_padding", AVG, ("AVGPOOL-2",), exclude, needs=("padding", "count_include_pad"))
+    for row, cited in topics("exclude_padding"):
+        yield _drawn("exclude_padding", row, cited, exclude, needs=("padding", "count_include_pad"))
 
+
+def _dilation_rungs() -> Iterable[Law]:
+    """Dilation, and rounding up."""
     dilation = Focus(axis=every(unpadded, fits, steps_of_one), some_axis=dilated, channels=ungrouped)
-    for families, clauses in _LINEAR_WINDOWS:
-        yield law("dilation", families, ("WINDOW-4", *clauses), dilation, needs=("dilation",))
     pool_dilation = replace(dilation, axis=every(unpadded, fits, one_or_kernel))
-    yield law("dilation", POOLS, ("WINDOW-4",), pool_dilation, needs=("dilation",))
+    for row in ROWS.values():
+        focus = pool_dilation if row.pooling else dilation
+        cited = ("WINDOW-4", *row.clauses.get("windows", ()))
+        yield _drawn("dilation", row, cited, focus, needs=("dilation",))
     dilated_default = replace(dilation, axis=every(unpadded, fits), default_stride=True)
-    yield law(
-        "default_stride_dilated", POOLS, ("POOL-1", "WINDOW-4"), dilated_default, needs=("stride", "dilation")
-    )
+    for row in ROWS.values():
+        if row.pooling:
+            needs = ("stride", "dilation")
+            clauses = ("POOL-1", "WINDOW-4")
+            yield _drawn("default_stride_dilated", row, clauses, dilated_default, needs=needs)
     ceil = Focus(axis=every(undilated, fits), some_axis=leaves_rest, ceil_mode=True)
-    yield law("ceil", MAX, ("WINDOW-5",), ceil, needs=("ceil_mode",))
-    yield law("ceil", AVG, ("AVGPOOL-3", "WINDOW-5"), ceil, needs=("ceil_mode",))
+    for row, cited in topics("ceil"):
+        yield _drawn("ceil", row, cited, ceil, needs=("ceil_mode",))
 
-    # What only some operators have.
+
+def _own_rungs() -> Iterable[Law]:
+    """What only some operators have."""
     overlap = Focus(axis=_PLAIN, some_axis=overlapping)
-    yield law("overlap", ("col2im",), ("COL2IM-1",), overlap)
-    yield law("overlap", ("max_pool.backward",), ("MAXGRAD-2",), overlap)
-    yield law("overlap", ("avg_pool.backward",), ("AVGGRAD-1",), overlap)
+    for row, cited in topics("overlap"):
+        yield _drawn("overlap", row, cited, overlap)
     anything = Focus(axis=fits)
-    yield law("adjoint", ("col2im",), ("COL2IM-1",), anything, check_adjoint, costly=True, lane="equal")
-    yield law(
-        "adjoint",
-        ("conv.backward",),
-        ("CONVGRAD-1", "CONVGRAD-2"),
-        anything,
-        check_adjoint,
-        costly=True,
-        lane="equal",
-    )
-    yield law("indices", ("max_pool",), ("MAXPOOL-5",), anything, check_output("indices"), output="indices")
+    for row, cited in topics("adjoint"):
+        source = Drawn(anything, costly=True)
+        yield Law("adjoint", (row.name,), cited, source, check_adjoint, lane="equal")
+    for row, cited in topics("indices"):
+        yield _drawn("indices", row, cited, anything, check_output("indices"), output="indices")
     tied = replace(anything, some_axis=several_taps, contents=("ties",))
-    yield law("ties", ("max_pool",), ("MAXPOOL-6",), tied, output="indices")
-    yield law("ties", ("max_pool.backward",), ("MAXPOOL-6",), tied)
+    for row, cited in topics("ties"):
+        # Only an index tells which of several maxima was selected; a gradient does so by itself.
+        yield _drawn("ties", row, cited, tied, output="indices" if "indices" in row.outputs else None)
 
-    mixed_contents = ("ordinary", "negative", "ties")
-    # Everything at once: random, then every small geometry.
-    combined: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-        ("im2col", ("IM2COL-1", "IM2COL-2"), ("ordinary",)),
-        ("col2im", ("COL2IM-1", "COL2IM-2"), ("ordinary",)),
-        ("conv", ("CONV-1", "CONV-2", "CONV-3", "CONV-4"), ("ordinary",)),
-        ("conv.backward", ("CONVGRAD-1", "CONVGRAD-2", "CONVGRAD-3", "CONVGRAD-4"), ("ordinary",)),
-        ("max_pool", ("MAXPOOL-1", "MAXPOOL-2", "MAXPOOL-6"), mixed_contents),
-        ("max_pool.backward", ("MAXGRAD-1", "MAXGRAD-2", "MAXPOOL-1", "MAXPOOL-6"), mixed_contents),
-        ("avg_pool", ("AVGPOOL-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
-        ("avg_pool.backward", ("AVGGRAD-1", "AVGPOOL-2", "AVGPOOL-3"), ("ordinary",)),
-    )
-    for family, cited, kinds in combined:
+
+def _combined_rungs() -> Iterable[Law]:
+    """Everything at once: random, then every small geometry."""
+    for row, cited in topics("everything"):
+        kinds = ("ordinary", "negative", "ties") if row.kind == "selects" else ("ordinary",)
         together = Focus(axis=fits, contents=kinds)
         window: tuple[str, ...] = ("WINDOW-1", "WINDOW-2", "WINDOW-3", "WINDOW-4")
-        window += ("WINDOW-5",) if "pool" in family else ()
-        yield law("together", (family,), (*cited, *window), together)
+        window += ("WINDOW-5",) if "ceil_mode" in row.parameters else ()
+        yield _drawn("together", row, (*cited, *window), together)
         sweep = replace(together, channels=lambda ch: ch.n + ch.c + ch.o <= 5 and ch.groups <= 2)
-        yield Law("sweep", (family,), (*window, *cited), Swept(sweep), check_exact)
+        yield Law("sweep", (row.name,), (*window, *cited), Swept(sweep), check_exact)
         small_input = replace(together, axis=lambda axis: True, some_axis=small)
-        yield law("small_input", (family,), ("WINDOW-7",), small_input, needs=("padding",))
+        yield _drawn("small_input", row, ("WINDOW-7",), small_input, needs=("padding",))
 
-    # Real numbers.
+
+def _number_rungs() -> Iterable[Law]:
+    """Real numbers, long sums, large integers, and sizes beyond the tables."""
     floats = Focus(axis=fits, contents=("real",), dtypes=_floats)
-    rounding = {"costly": True, "lane": "bounded"}
-    yield law("rounding", CONV, ("CONV-5",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
-    yield law("rounding", AVG, ("AVGPOOL-4",), floats, check_bounded, **rounding)  # type: ignore[arg-type]
-    yield Law("long_sums", CONV, ("CONV-5",), Listed(_long_sums), check_bounded, lane="bounded")
-    yield Law(
-        "long_sums", ("avg_pool",), ("AVGPOOL-4",), Listed(_long_averages), check_bounded, lane="bounded"
-    )
-    yield Law("many_ones", CONV, ("CONV-5",), Listed(_many_ones), check_exact)
-    yield Law("large_and_small", ("col2im",), ("COL2IM-1",), Listed(_large_and_small), check_exact)
-    yield Law("large_integers", CONV, ("CONV-5",), Listed(_large_integers), check_exact, lane="equal")
+    for row, cited in topics("rounding"):
+        source = Drawn(floats, costly=True)
+        yield Law("rounding", (row.name,), cited, source, check_bounded, lane="bounded")
+    for row, cited in topics("long_sums"):
+        listed = Listed(_long_averages if row.divides else _long_sums)
+        yield Law("long_sums", (row.name,), cited, listed, check_bounded, lane="bounded")
+    for row, cited in topics("integers"):
+        yield Law("many_ones", (row.name,), cited, Listed(_many_ones), check_exact)
+    for row, cited in topics("large_and_small"):
+        yield Law("large_and_small", (row.name,), cited, Listed(_large_and_small), check_exact)
+    for row, cited in topics("integers"):
+        listed = Listed(_large_integers)
+        yield Law("large_integers", (row.name,), cited, listed, check_exact, lane="equal")
+    for row, cited in topics("long_axes"):
+        yield Law("long_axes", (row.name,), (*cited, "LAYOUT-1"), Listed(_long_axes), check_exact)
 
-    # Sizes beyond the tables.
-    for family, cited in (
-        ("im2col", ("IM2COL-1",)),
-        ("col2im", ("COL2IM-1",)),
-        ("conv", ("CONV-2",)),
-        ("conv.backward", ("CONVGRAD-1", "CONVGRAD-2", "CONVGRAD-3")),
-        ("max_pool", ("MAXPOOL-1", "MAXPOOL-5")),
-        ("max_pool.backward", ("MAXGRAD-1",)),
-        ("avg_pool", ("AVGPOOL-1",)),
-        ("avg_pool.backward", ("AVGGRAD-1",)),
-    ):
-        yield Law("long_axes", (family,), (*cited, "LAYOUT-1"), Listed(_long_axes), check_exact)
 
-    # Special values.
+def _special_rungs() -> Iterable[Law]:
+    """NaN, infinities, signed zeros; windows and sums of nothing."""
     special = Focus(axis=fits, contents=("special", "infinite"), dtypes=_floats)
-    yield law("special_values", ("im2col",), ("IM2COL-3",), special, check_bits)
-    yield law("special_values", ("max_pool",), ("MAXPOOL-4",), special, check_special)
-    yield law(
-        "special_indices", ("max_pool",), ("MAXPOOL-4",), special, check_names_an_element, output="indices"
-    )
-    yield law(
-        "special_channels",
-        ("max_pool",),
-        ("POOL-2", "MAXPOOL-4"),
-        replace(special, channels=several),
-        check_channels_apart,
-    )
     infinite = replace(special, contents=("infinite",))
-    yield law("special_values", ("max_pool.backward",), ("MAXPOOL-4", "MAXPOOL-6"), infinite)
+    for row, cited in topics("special_values"):
+        if row.kind == "gathers":
+            yield _drawn("special_values", row, cited, special, check_bits)
+        elif row.gradient_of is None:
+            yield _drawn("special_values", row, cited, special, check_special)
+        else:
+            yield _drawn("special_values", row, cited, infinite)
+    for row, cited in topics("special_indices"):
+        yield _drawn("special_indices", row, cited, special, check_names_an_element, output="indices")
+    for row, cited in topics("special_channels"):
+        many = replace(special, channels=several)
+        yield _drawn("special_channels", row, cited, many, check_channels_apart)
     empty = Focus(
         axis=lambda axis: True,
         some_axis=lambda axis: not (axis.windows_are_real() and axis.windows_are_real(True)),
         empty_windows=True,
     )
-    yield law("no_real_element", MAX, ("MAXPOOL-3",), empty, check_no_real_element, needs=("padding",))
-
-    yield Law("zero_channels", CONV, ("CONV-6",), Listed(_zero_channels), check_exact)
+    for row, cited in topics("no_real_element"):
+        yield _drawn("no_real_element", row, cited, empty, check_no_real_element, needs=("padding",))
+    for row, cited in topics("zero_channels"):
+        yield Law("zero_channels", (row.name,), cited, Listed(_zero_channels), check_exact)
 
 
 def _floats(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -539,7 +520,7 @@ def _long_sums(subject: Subject) -> Iterable[Case]:
     """Long sums, where a bound per element has lost its power and the RMS has not."""
     space = subject.space
     # A gradient has three sums to be long, and the oracle is slow.
-    terms = LONG if subject.operator.family == "conv" else LONG // 4
+    terms = LONG // 4 if subject.operator.is_gradient else LONG
     for seed, dtype in enumerate(("float64", "float32")):
         for axes, channels in _long_geometries(subject, terms) if dtype in space.dtypes else ():
             geometry = Geometry(axes, channels, dtype, "real", seed, space.biases[0])
@@ -584,7 +565,7 @@ def _long_averages(subject: Subject) -> Iterable[Case]:
 def _long_geometries(subject: Subject, terms: int) -> Iterable[tuple[tuple[Axis, ...], Channels]]:
     """Every output of a convolution and its gradients as a sum of so many terms; few products in all."""
     space, rank = subject.space, subject.operator.rank
-    if subject.operator.family == "conv.backward":
+    if subject.operator.is_gradient:
         side = math.isqrt(terms)
         sides = (*(1,) * (rank - 2), side, side) if rank > 1 else (terms,)
         yield tuple(Axis(n, 1, 1, 0, 0, 1) for n in sides), Channels()  # dw and db sum over windows
@@ -627,4 +608,15 @@ def _zero_channels(subject: Subject) -> Iterable[Case]:
         yield replace(case, inputs=MappingProxyType({**case.inputs, **empty}), geometry=None)
 
 
-VALUE_LAWS = tuple(_ladder())
+VALUE_LAWS = tuple(
+    itertools.chain(
+        _first_rungs(),
+        _stride_rungs(),
+        _padding_rungs(),
+        _dilation_rungs(),
+        _own_rungs(),
+        _combined_rungs(),
+        _number_rungs(),
+        _special_rungs(),
+    )
+)

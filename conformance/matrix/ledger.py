@@ -21,15 +21,15 @@ import numpy as np
 from rich.console import Console
 
 from convform.adapters import Adapter, Implementation, ShapeMismatch
-from convform.conformance.diagnosis.record import VALUES, kind_of
 from convform.conformance.laws.index import laws_of
-from convform.conformance.laws.law import Profile
+from convform.conformance.laws.law import ORDINARY, Profile
 from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, Violation
 from convform.conformance.reports.reproducer import standalone
-from convform.conformance.reports.results import LawResult, OperatorReport, counterexample
+from convform.conformance.reports.results import Known, OperatorReport, Outgrown, Violated, counterexample
 from convform.conformance.reports.terminal import drawing
 from convform.conformance.running.trial import run_law
-from convform.conformance.subjects.subject import Subject, first_line
+from convform.conformance.subjects.guard import first_line
+from convform.conformance.subjects.subject import Subject
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.spec.clauses import LEVELS
 from convform.spec.operators import OPERATORS, Operator
@@ -176,7 +176,7 @@ def divergences(
     found = [
         _of_law(adapter, implementation, result)
         for result in report.laws
-        if result.status in ("violated", "known")
+        if isinstance(result, (Violated, Outgrown))
     ]
     if subject is not None:
         died = any(result.outcome for result in report.laws)
@@ -184,36 +184,36 @@ def divergences(
     return found
 
 
-def _of_law(adapter: Adapter, implementation: Implementation, result: LawResult) -> Divergence:
-    kind = KNOWN if result.status == "known" else VIOLATION if result.violation else OUTGROWN
+def _of_law(adapter: Adapter, implementation: Implementation, result: Violated | Outgrown) -> Divergence:
+    operator = implementation.operator
+    evidence = _evidence(operator, result.law)
+    about = operator.name, result.law, result.level, result.clauses[0]
+    if isinstance(result, Outgrown):
+        return Divergence(OUTGROWN, *about, result.reason, evidence=evidence, link=result.limit.link)
+    limit = result.limit if isinstance(result, Known) else None
     findings = result.findings
-    evidence = _evidence(implementation.operator, result.law)
     named = [] if findings is None else [diagnosis.misreadings for diagnosis in findings.diagnoses]
-    if evidence != VALUES:
+    if evidence != ORDINARY:
         # Only right and wrong was compared, which tells readings of other clauses from it badly.
         named = [names for names in named if all(MISREADINGS[n].clause in result.clauses for n in names)]
-    described = _described(adapter, implementation, result.violation) if result.violation else {}
     return Divergence(
-        kind,
-        implementation.operator.name,
-        result.law,
-        result.level,
-        result.clauses[0],
-        without_paths(result.violation.says) if result.violation else result.reason or "",
+        KNOWN if limit else VIOLATION,
+        *about,
+        without_paths(result.violation.says),
         evidence=evidence,
         outcome=result.outcome,
         explanation=tuple(" and ".join(MISREADINGS[name].says for name in names) for names in named),
         misreadings=tuple(" + ".join(names) for names in named),
         when=findings.condition.condition if findings and findings.condition else None,
-        reason=result.reason if kind == KNOWN else None,
-        link=result.link,
-        **described,
+        reason=limit.reason if limit else None,
+        link=limit.link if limit else None,
+        **_described(adapter, implementation, result.violation),
     )
 
 
 def _evidence(operator: Operator, law_name: str) -> str:
     laws = {law.name: law for law in laws_of(operator)}
-    return kind_of(laws[law_name]) if law_name in laws else law_name  # the smoke law is no other law
+    return laws[law_name].record if law_name in laws else law_name  # the smoke law is no other law
 
 
 def _of_dialects(
@@ -233,7 +233,7 @@ def _of_dialects(
             if reading.dialect in told:
                 break
             result = run_law(plain, law, profile, seed, has_died=died)
-            if result.violation is None or result.outcome is not None:
+            if not isinstance(result, Violated) or result.outcome is not None:
                 continue
             told.add(reading.dialect)
             name, value = reading.dialect
@@ -316,7 +316,7 @@ def _cause(divergence: Divergence) -> tuple[object, ...]:
         cause = divergence.says.partition(";")[0], family.partition(".")[0]
     elif divergence.kind == DIALECT:
         cause = divergence.dialect
-    elif divergence.evidence == VALUES:
+    elif divergence.evidence == ORDINARY:
         cause = divergence.misreadings[:1] or (divergence.when, family)
     else:
         cause = divergence.clause, divergence.law, divergence.misreadings[:1]

@@ -31,7 +31,7 @@ from convform.adapters.process.client import Limits
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
-from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, OperatorReport
+from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, Failed, OperatorReport
 from convform.conformance.running.jobs import JudgeEnded, Setting, judged, pool
 from convform.conformance.running.judge import judge
 from convform.conformance.running.preparing import selected_operators, switches_of
@@ -104,6 +104,7 @@ class Description:
     version: str | None
     operators: tuple[str, ...]
     switches: tuple[Mapping[str, Any], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------- the store
@@ -256,11 +257,11 @@ def ledger(data: Data) -> list[Entry]:
     return [
         entry
         for name, backend in data["backends"].items()
-        for entry in merged(name, backend.get("version"), _found(backend))
+        for entry in merged(name, backend.get("version"), _divergences(backend))
     ]
 
 
-def _found(backend: Data) -> Iterator[Divergence]:
+def _divergences(backend: Data) -> Iterator[Divergence]:
     for unit in backend.get("operators", {}).values():
         yield from map(Divergence.from_json, unit["divergences"])
 
@@ -347,19 +348,19 @@ def _alone(setting: Setting, operator: str) -> Data:
 def _longest_first(operators: Iterable[str]) -> list[str]:
     """What takes long is begun early, so that nobody waits for it in the end."""
     rows = [OPERATORS[name] for name in operators]
-    return [
-        row.name for row in sorted(rows, key=lambda row: (not row.family.endswith("backward"), -row.rank))
-    ]
+    return [row.name for row in sorted(rows, key=lambda row: (not row.is_gradient, -row.rank))]
 
 
 def _key(described: Description, run: Run) -> Data:
     """What a result depends on."""
-    key = {
+    key: Data = {
         "version": described.version,
         "profile": run.profile,
         "seed": run.seed,
         "convform": importlib.metadata.version("convform"),
     }
+    if described.left_out:
+        key["left_out"] = list(described.left_out)
     # Who asks for another deadline than the usual one is not content with what that one has cut off.
     return key if run.limits is None else {**key, "deadline": run.limits.call_seconds}
 
@@ -411,6 +412,7 @@ def _note_described(data: Data, name: str, described: Description, key: Data, fr
             "system": " ".join((platform.system(), platform.machine(), *_half_arithmetic())),
         },
         "switches": list(described.switches),
+        **({"left_out": list(described.left_out)} if described.left_out else {}),
         "operators": kept,
     }
 
@@ -420,7 +422,7 @@ def _reproduce(store: Store, name: str, jobs: int, watcher: Watcher) -> None:
     backend = store.read()["backends"][name]
     programs = {
         entry.divergence.program: entry.divergence
-        for entry in merged(name, backend.get("version"), _found(backend))
+        for entry in merged(name, backend.get("version"), _divergences(backend))
         if entry.divergence.program is not None and entry.divergence.reproduced is None
     }
     watcher.expect(len(programs))
@@ -516,6 +518,7 @@ def describe(target: str) -> Description:
         adapter.version,
         tuple(selected_operators(adapter, None)),
         tuple({"name": s.name, "value": s.value, "breaks": s.breaks} for s in switches_of(adapter)),
+        adapter.left_out,
     )
 
 
@@ -533,7 +536,7 @@ def _unit(adapter: Adapter, report: OperatorReport, found: Sequence[Divergence])
     by_status: dict[str, list[str]] = {}
     for law in report.laws:
         by_status.setdefault(law.status, []).append(law.law)
-    errors = [law.reason for law in report.laws if law.status == "error"]
+    errors = [law.reason for law in report.laws if isinstance(law, Failed)]
     unit: Data = {
         "core": report.verdict("core"),
         "strict": report.verdict("strict"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from convform.conformance.diagnosis.record import VALUES
+from convform.conformance.laws.law import ORDINARY
 from convform.conformance.matrix.ledger import DIALECT, KNOWN, OUTGROWN, VIOLATION, Entry
 from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, VIOLATES
 from convform.spec.clauses import clause
@@ -76,6 +76,8 @@ def _not_judged(data: Data) -> Iterator[tuple[str, str]]:
         if backend["state"] != "judged":
             hint = f" ({backend['install']})" if backend.get("install") else ""
             yield name, f"{backend['state']}: {backend['problem']}{hint}"
+        for said in backend.get("left_out", ()):
+            yield name, f"not claimed: {said}"
         for operator, unit in backend.get("operators", {}).items():
             if "problem" in unit:
                 yield f"{name} · {operator}", f"{unit['core']}: {unit['problem']}"
@@ -117,7 +119,7 @@ def _explained(entry: Entry) -> list[str]:
         readings = ", or ".join(divergence.explanation)
         like = (
             "Its answers are what the standard gives"
-            if divergence.evidence == VALUES
+            if divergence.evidence == ORDINARY
             else "It is right and wrong like an implementation that gives what the standard gives"
         )
         sentences.append(f"{like} {readings}.")

@@ -35,8 +35,8 @@ Script = Callable[[str, Mapping[str, Any]], str | None]
 """What `convform.adapters.Adapter.script` is."""
 
 
-class Source(str):
-    """Python that makes the adapter, for one that no file holds."""
+class Expression(str):
+    """What makes the adapter in Python, for one that no file holds."""
 
 
 def reproducer(implementation: Implementation, violation: Violation, origin: str | None) -> str:
@@ -49,7 +49,7 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
     violation
         What to show.
     origin
-        What `convform.adapters.load` finds the adapter by, or the `Source` that makes it; None writes a
+        What `convform.adapters.load` finds the adapter by, or the `Expression` that makes it; None writes a
         name to fill in.
     """
     case = violation.case
@@ -60,7 +60,7 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
         f"    {key}={_literal(value, arrangement_of(key, case))},"
         for key, value in implementation.native_arguments(case.inputs, said).items()
     ]
-    if isinstance(origin, Source):
+    if isinstance(origin, Expression):
         finds = [
             "from convform.conformance.inference.infer import infer_adapter",
             f"{function} = {origin}[{name!r}]",

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,72 +31,34 @@ VERDICTS = (BROKEN, CRASHED, TIMED_OUT, VIOLATES, CONFORMS)
 
 @dataclass(frozen=True)
 class LawResult:
-    """What one law found.
+    """What one law found: one of the outcomes below.
 
     Attributes
     ----------
+    status
+        ``"holds"``, ``"violated"``, ``"known"``, ``"not-claimed"`` or ``"error"``: one for each outcome, and
+        ``"violated"`` also for `Outgrown`.
     law, level, clauses
         Name of the law, its level, and the clauses it cites.
-    status
-        ``"holds"``, ``"violated"``, ``"not-claimed"``, ``"error"``; or ``"known"`` for a violation that the
-        adapter lists as a known limit.
     cases, seconds
         How many cases were run, in what time.
-    reason
-        Why it is not claimed, what the error was, or the reason of the known limit.
-    violation
-        The smallest violation found.
-    reproducer
-        Python source that shows it.
-    found_after
-        Seconds from the start of the law to its first violation.
-    false_pass
-        Upper bound on the probability that a wrong linear map passes on one tested geometry.
-    link
-        Where a known limit is documented.
-    findings
-        Why a violated law is violated, as far as it could be found out.
-    shown
-        Known limits that excuse one of the violations that were met, the smallest or another.
     """
 
+    status: ClassVar[str]
     law: str
     level: str
     clauses: tuple[str, ...]
-    status: str
     cases: int = 0
     seconds: float = 0.0
-    reason: str | None = None
-    violation: Violation | None = None
-    reproducer: str | None = None
-    found_after: float | None = None
-    false_pass: float | None = None
-    link: str | None = None
-    findings: Findings | None = None
-    shown: tuple[KnownLimit, ...] = ()
-
-    def known(self, limit: KnownLimit) -> LawResult:
-        """Return the same violation as one that the adapter lists."""
-        return replace(self, status="known", reason=limit.reason, link=limit.link)
-
-    def outgrown(self, limit: KnownLimit, word: str) -> LawResult:
-        """Return a violation: the adapter lists a limit that does not show any more."""
-        return replace(
-            self,
-            status="violated",
-            reason=f"the known limit {word} no longer shows; take it off the adapter's list",
-            link=limit.link,
-        )
-
-    def decides(self, level: str) -> bool:
-        """Whether it counts at a level. That an adapter lists what does not show any more counts at each."""
-        outgrown = self.status == "violated" and self.violation is None
-        return level in (self.level, "strict") or outgrown
 
     @property
     def outcome(self) -> str | None:
         """``"crashed"`` or ``"timed out"`` where the smallest violation is the end of a process."""
-        return None if self.violation is None else self.violation.outcome
+        return None
+
+    def decides(self, level: str) -> bool:
+        """Whether it counts at a level."""
+        return level in (self.level, "strict")
 
     def to_json(self) -> dict[str, Any]:
         """Write the result as plain data."""
@@ -107,21 +69,138 @@ class LawResult:
             "status": self.status,
             "cases": self.cases,
             "seconds": round(self.seconds, 4),
-            "counterexample": None if self.violation is None else counterexample(self.violation),
-            "reproducer": self.reproducer,
+            "counterexample": None,
+            "reproducer": None,
         }
-        for name in ("reason", "link", "found_after", "false_pass"):
-            if getattr(self, name) is not None:
-                data[name] = getattr(self, name)
-        if self.outcome is not None:
-            data["outcome"] = self.outcome
+        return data | {name: value for name, value in self._details().items() if value is not None}
+
+    def _details(self) -> dict[str, Any]:
+        """What only this outcome has, by its name in JSON; None is left out."""
+        return {}
+
+
+@dataclass(frozen=True)
+class NotClaimed(LawResult):
+    """The adapter does not claim what the law is about; the reason says why."""
+
+    status = "not-claimed"
+    reason: str = field(kw_only=True)
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Failed(LawResult):
+    """The law could not be run: the adapter is broken, in the way that the reason says."""
+
+    status = "error"
+    reason: str = field(kw_only=True)
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Holds(LawResult):
+    """No case violates the law.
+
+    Attributes
+    ----------
+    false_pass
+        Upper bound on the probability that a wrong linear map passes on one tested geometry.
+    """
+
+    status = "holds"
+    false_pass: float | None = None
+
+    def outgrown(self, limit: KnownLimit, breaks: str) -> Outgrown:
+        """Return a violation: the adapter lists a limit that does not show any more."""
+        return Outgrown(**vars(self), limit=limit, breaks=breaks)
+
+    def _details(self) -> dict[str, Any]:
+        return {"false_pass": self.false_pass}
+
+
+@dataclass(frozen=True)
+class Outgrown(Holds):
+    """A violation without a case: the law holds, though the adapter lists a limit of what it `breaks`."""
+
+    status = "violated"
+    limit: KnownLimit = field(kw_only=True)
+    breaks: str = field(kw_only=True)
+
+    @property
+    def reason(self) -> str:
+        """Say what is wrong."""
+        return f"the known limit {self.breaks} no longer shows; take it off the adapter's list"
+
+    def decides(self, level: str) -> bool:
+        """Hold at every level."""
+        return True
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.reason, "link": self.limit.link, **super()._details()}
+
+
+@dataclass(frozen=True)
+class Violated(LawResult):
+    """Some case violates the law.
+
+    Attributes
+    ----------
+    violation
+        The smallest violation found.
+    found_after
+        Seconds from the start of the law to its first violation.
+    reproducer
+        Python source that shows it.
+    findings
+        Why the law is violated, as far as it could be found out.
+    shown
+        Known limits that excuse one of the violations that were met, this one or another.
+    """
+
+    status = "violated"
+    violation: Violation = field(kw_only=True)
+    found_after: float = field(kw_only=True)
+    reproducer: str | None = None
+    findings: Findings | None = None
+    shown: tuple[KnownLimit, ...] = ()
+
+    def known(self, limit: KnownLimit) -> Known:
+        """Return the same violation as one that the adapter lists."""
+        return Known(**vars(self), limit=limit)
+
+    @property
+    def outcome(self) -> str | None:
+        """``"crashed"`` or ``"timed out"`` where the smallest violation is the end of a process."""
+        return self.violation.outcome
+
+    def _details(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "counterexample": counterexample(self.violation),
+            "reproducer": self.reproducer,
+            "found_after": self.found_after,
+            "outcome": self.outcome,
+        }
         if self.findings is not None:
             data["diagnosis"] = [diagnosis.to_json() for diagnosis in self.findings.diagnoses]
             if self.findings.condition is not None:
                 data["when"] = self.findings.condition.to_json()
-            if self.findings.remark is not None:
-                data["remark"] = self.findings.remark
+            data["remark"] = self.findings.remark
         return data
+
+
+@dataclass(frozen=True)
+class Known(Violated):
+    """A violation that the adapter lists as a known limit; it does not decide."""
+
+    status = "known"
+    limit: KnownLimit = field(kw_only=True)
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.limit.reason, "link": self.limit.link, **super()._details()}
 
 
 @dataclass(frozen=True)
@@ -136,13 +215,14 @@ class OperatorReport:
         """Seconds spent on all laws."""
         return sum(law.seconds for law in self.laws)
 
-    def violated(self, level: str = "strict") -> list[LawResult]:
+    def violated(self, level: str = "strict") -> list[Violated | Outgrown]:
         """Violated laws that decide at a level, worst first: core before strict, simple before complex."""
-        return [law for law in self.laws if law.status == "violated" and law.decides(level)]
+        decisive = (law for law in self.laws if law.decides(level) and not isinstance(law, Known))
+        return [law for law in decisive if isinstance(law, (Violated, Outgrown))]
 
     def verdict(self, level: str) -> str:
         """One of `VERDICTS`: the worst of its laws."""
-        if any(law.status == "error" for law in self.laws):
+        if any(isinstance(law, Failed) for law in self.laws):
             return BROKEN
         found = {law.outcome or VIOLATES for law in self.violated(level)}
         return next((verdict for verdict in VERDICTS if verdict in found), CONFORMS)
@@ -171,6 +251,8 @@ class Results:
         What it printed meanwhile.
     switches
         Global settings that its arithmetic depends on, as they were.
+    left_out
+        What the adapter does not claim here, for something is not installed: one phrase each.
     """
 
     adapter: str
@@ -183,6 +265,7 @@ class Results:
     remarks: tuple[Remark, ...] = ()
     printed: Printed = NOTHING
     switches: tuple[Switch, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -206,7 +289,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Write the report as plain data, in the documented schema."""
-        return {
+        data: dict[str, Any] = {
             "schema": SCHEMA,
             "adapter": self.adapter,
             "version": self.version,
@@ -228,6 +311,7 @@ class Results:
             "remarks": [remark.to_json() for remark in self.remarks],
             "printed": self.printed.to_json(),
         }
+        return {**data, "left_out": list(self.left_out)} if self.left_out else data
 
     def dumps(self) -> str:
         """Write the report as JSON text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
@@ -19,7 +19,19 @@ from rich.text import Text
 from convform.conformance.cases.case import Case
 from convform.conformance.laws.violation import Violation
 from convform.conformance.reports.grid import arrays_table
-from convform.conformance.reports.results import BROKEN, CONFORMS, LawResult, OperatorReport, Results
+from convform.conformance.reports.results import (
+    BROKEN,
+    CONFORMS,
+    Failed,
+    Holds,
+    Known,
+    LawResult,
+    NotClaimed,
+    OperatorReport,
+    Outgrown,
+    Results,
+    Violated,
+)
 from convform.spec.clauses import clause
 
 MARKS = {
@@ -159,14 +171,14 @@ def _operator_table(report: Results) -> Table:
 def _summary(operator: OperatorReport, level: str) -> Text:
     verdict = operator.verdict(level)
     if verdict == BROKEN:
-        return Text(next(law.reason or "" for law in operator.laws if law.status == "error"))
+        return Text(next(law.reason for law in operator.laws if isinstance(law, Failed)))
     counts = {status: sum(law.status == status for law in operator.laws) for status in ("holds", "known")}
     decisive = operator.violated(level)
     notes = [law for law in operator.violated() if law not in decisive]
     parts = []
     if decisive:
         found = decisive[0]
-        after = "" if found.found_after is None else f", found in {found.found_after:.2f} s"
+        after = "" if isinstance(found, Outgrown) else f", found in {found.found_after:.2f} s"
         parts.append(
             f"{len(decisive)} law{'s' if len(decisive) > 1 else ''} violated, first {found.clauses[0]}{after}"
         )
@@ -178,14 +190,14 @@ def _summary(operator: OperatorReport, level: str) -> Text:
     return Text(" · ".join(parts), style="dim" if not decisive else "")
 
 
-def _violation(operator: str, law: LawResult) -> Iterator[RenderableType]:
+def _violation(operator: str, law: Violated | Outgrown) -> Iterator[RenderableType]:
     rule = clause(law.clauses[0])
     yield ""
     yield Rule(f"{operator} · {law.law} · {law.level}", align="left", style="red")
     yield Text.assemble((f"{rule.id}  ", "bold red"), (" ".join(rule.rule.split()), "bold"))
     yield ""
-    if law.violation is None:
-        yield Padding(Text(law.reason or ""), (0, 0, 0, 4))
+    if isinstance(law, Outgrown):
+        yield Padding(Text(law.reason), (0, 0, 0, 4))
         return
     yield Padding(drawing(law.violation), (0, 0, 0, 4))
     raised = law.violation.traceback
@@ -230,7 +242,7 @@ class _Python:
         yield Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True)
 
 
-def _findings(law: LawResult) -> Iterator[RenderableType]:
+def _findings(law: Violated) -> Iterator[RenderableType]:
     """Say what the author most likely misread, or when it fails."""
     findings = law.findings
     if findings is None:
@@ -255,7 +267,7 @@ def _findings(law: LawResult) -> Iterator[RenderableType]:
         yield Text(f"  {findings.remark[0].upper()}{findings.remark[1:]}.", style="dim")
 
 
-def law_view(operator: str, law: LawResult) -> Group:
+def law_view(operator: str, law: Violated | Outgrown) -> Group:
     """Everything about one violated law: rule, grids, reproducer."""
     return Group(*_violation(operator, law))
 
@@ -305,7 +317,7 @@ def _short(name: str, value: object) -> str:
     return str(value[0]) if len(set(value)) == 1 else ", ".join(str(entry) for entry in value)
 
 
-def _rest(operator: OperatorReport, laws: list[LawResult], level: str) -> Iterator[RenderableType]:
+def _rest(operator: OperatorReport, laws: Sequence[LawResult], level: str) -> Iterator[RenderableType]:
     """Name the violations that are not drawn, decisive ones first."""
     groups = {"Also violated": [law for law in laws if law.decides(level)]}
     groups["Strict, does not decide here"] = [law for law in laws if law not in groups["Also violated"]]
@@ -318,18 +330,20 @@ def _rest(operator: OperatorReport, laws: list[LawResult], level: str) -> Iterat
 
 def _notes(report: Results) -> Iterator[RenderableType]:
     """Known limits and what was not claimed, one line each: nothing is left out silently."""
-    known = [(op.name, law) for op in report.operators for law in op.laws if law.status == "known"]
+    known = [(op.name, law) for op in report.operators for law in op.laws if isinstance(law, Known)]
     if known:
         yield ""
         yield Text("Known limits (run, violated as listed, not decisive)", style="bold")
         for name, law in known:
             how = f", {law.outcome}" if law.outcome else ""
-            yield Text(f"  {name} · {law.law} ({law.clauses[0]}){how}: {law.reason}  {law.link}")
+            yield Text(f"  {name} · {law.law} ({law.clauses[0]}){how}: {law.limit.reason}  {law.limit.link}")
     same: dict[str, list[str]] = {}
     for operator in report.operators:
         said = _not_claimed(operator)
         if said:
             same.setdefault(said, []).append(operator.name)
+    for said in report.left_out:
+        same.setdefault(said, []).append(report.adapter)
     if same:
         yield ""
         yield Text("Not claimed", style="bold")
@@ -359,13 +373,14 @@ def _not_claimed(operator: OperatorReport) -> str:
     """Name the laws that were not run, by reason."""
     reasons: dict[str, list[str]] = {}
     for law in operator.laws:
-        if law.status == "not-claimed":
-            reasons.setdefault(law.reason or "", []).append(law.law)
+        if isinstance(law, NotClaimed):
+            reasons.setdefault(law.reason, []).append(law.law)
     return "; ".join(f"{', '.join(laws)} ({reason})" for reason, laws in reasons.items())
 
 
 def _footer(report: Results) -> Text:
-    bounds = [law.false_pass for op in report.operators for law in op.laws if law.false_pass is not None]
+    held = (law for op in report.operators for law in op.laws if isinstance(law, Holds))
+    bounds = [law.false_pass for law in held if law.false_pass is not None]
     chance = (
         f" · a wrong sum passes one exact-lane case with probability ≤ {max(bounds):.1g}" if bounds else ""
     )
@@ -375,11 +390,3 @@ def _footer(report: Results) -> Text:
         f" · exit {report.exit_code} · profile {report.profile}{chance}",
         "" if report.verdict == CONFORMS else " · everything: --json FILE · a rule: convform spec CLAUSE",
     )
-
-
-def message(kind: str, text: str, hint: str | None) -> Text:
-    """One sentence and a hint, for whatever is not a verdict."""
-    parts: list[str | tuple[str, str]] = [(f"{kind}: ", "bold yellow"), text]
-    if hint:
-        parts += ["\n  ", (hint, "")]
-    return Text.assemble(*parts)

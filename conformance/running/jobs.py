@@ -8,7 +8,6 @@ in which a single process would have found them.
 from __future__ import annotations
 
 import atexit
-import copyreg
 import multiprocessing
 import os
 import signal
@@ -20,14 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
-from types import MappingProxyType
 from typing import Any
 
 from convform.adapters import Adapter, AdapterError, find
 from convform.adapters.process.client import Limits
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
-from convform.conformance.reports.results import LawResult, OperatorReport
+from convform.conformance.reports.results import Holds, LawResult, OperatorReport, Violated
 from convform.conformance.running.judge import Progress, diagnosed
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
@@ -36,20 +34,7 @@ from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark
 from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject
 from convform.spec.clauses import LEVELS
-from convform.spec.operators import OPERATORS, Operator
-
-
-def _operator(name: str) -> Operator:
-    return OPERATORS[name]
-
-
-def _read_only(mapping: dict[str, Any]) -> MappingProxyType[str, Any]:
-    return MappingProxyType(mapping)
-
-
-# Cases hold rows of the operator table and read-only mappings, which do not travel by themselves.
-copyreg.pickle(MappingProxyType, lambda mapping: (_read_only, (dict(mapping),)))
-copyreg.pickle(Operator, lambda operator: (_operator, (operator.name,)))
+from convform.spec.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -126,7 +111,7 @@ def in_parallel(
                 note(*key)
 
         run((name, SMOKE) for name in names)
-        sound = [name for name in names if done[name, SMOKE].results[0].status == "holds"]
+        sound = [name for name in names if isinstance(done[name, SMOKE].results[0], Holds)]
         keys = [(name, SMOKE) for name in names]
         keys += [
             (name, law.name)
@@ -138,7 +123,7 @@ def in_parallel(
         run(keys[len(names) :])
         run(_after_a_death(keys, done), has_died=True)
         found = {name: [done[key].results[0] for key in keys if key[0] == name] for name in names}
-        violated = [name for name in sound if any(law.status == "violated" for law in found[name])]
+        violated = [name for name in sound if any(isinstance(law, Violated) for law in found[name])]
         explained = [processes.submit(_diagnose, setting, name, found[name]) for name in violated]
         for name, future in zip(violated, explained, strict=True):
             note(name, "diagnosis")
@@ -242,19 +227,14 @@ def _end_with_parent() -> None:
 @cache
 def judged(setting: Setting) -> Adapter:
     """Find the adapter in this process, in a process of its own where that is asked for."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
     with quiet():
-        adapter = _found(setting)
+        adapters = setting.find(setting.target)
+    adapter = next(adapter for adapter in adapters if adapter.name == setting.adapter)
     if not setting.isolated:
         return adapter
     context = isolated(adapter, setting.target, setting.limits)
     atexit.register(context.__exit__, None, None, None)
     return context.__enter__()
-
-
-def _found(setting: Setting) -> Adapter:
-    adapters = setting.find(setting.target)
-    return next(adapter for adapter in adapters if adapter.name == setting.adapter)
 
 
 @cache

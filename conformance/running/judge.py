@@ -8,10 +8,9 @@ from dataclasses import replace
 from convform.adapters import Adapter
 from convform.conformance.diagnosis.diagnose import diagnose
 from convform.conformance.diagnosis.findings import Findings
-from convform.conformance.diagnosis.record import kind_of
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
-from convform.conformance.reports.results import LawResult, OperatorReport
+from convform.conformance.reports.results import LawResult, OperatorReport, Violated
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.smoke import SMOKE, smoke
 from convform.conformance.running.trial import run_law
@@ -62,7 +61,7 @@ def judge(
     for name, found in results.items():
         subject = subjects[name]
         if subject is not None:
-            if progress and any(result.status == "violated" for result in found):
+            if progress and any(isinstance(result, Violated) for result in found):
                 progress(name, "diagnosis")
             found = diagnosed(subject, found, seed)
         applied = known_limits_applied(adapter, name, found, thorough=profile.thorough)
@@ -78,11 +77,10 @@ def diagnosed(subject: Subject, results: Sequence[LawResult], seed: int) -> list
     # Whoever ends the process, or hangs, is not asked the hundreds of questions that a diagnosis takes.
     dies = any(result.outcome is not None for result in results)
     for result in results:
-        if result.status == "violated" and result.violation is not None and not dies:
+        if isinstance(result, Violated) and not dies:
             law = laws[result.law]
-            kind = kind_of(law)
-            if kind not in known:
-                known[kind] = diagnose(subject, law, result.violation.case, seed)
-            result = replace(result, findings=known[kind])
+            if law.record not in known:
+                known[law.record] = diagnose(subject, law, result.violation.case, seed)
+            result = replace(result, findings=known[law.record])
         explained.append(result)
     return explained

@@ -9,7 +9,7 @@ from convform.adapters import Adapter, KnownLimit
 from convform.conformance.cases.case import Case
 from convform.conformance.diagnosis.condition import holds
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Holds, LawResult, Violated
 from convform.conformance.running.smoke import SMOKE
 from convform.conformance.subjects.subject import Subject
 
@@ -31,27 +31,20 @@ def known_limits_applied(
         (word, limit) for limit in adapter.implementations[operator].known_limits for word in limit.breaks
     ]
     for word, limit in sorted(listed, key=lambda pair: pair[0] in outcomes):
-        covered = [i for i, result in enumerate(results) if word in _names(result)]
-        shows = [i for i in covered if limit in results[i].shown or _excuses(limit, results[i])]
-        for i in shows:
-            if _excuses(limit, results[i]):
-                marked[i] = results[i].known(limit)
+        covered = [i for i, one in enumerate(results) if word in (one.law, *one.clauses, one.outcome)]
+        shows = False
+        for i in covered:
+            result = results[i]
+            if isinstance(result, Violated):
+                shows = shows or limit in result.shown
+                if fits(limit, result.violation):
+                    marked[i], shows = result.known(limit), True
         for i in covered if limit.always and thorough and not shows else ():
-            named = word in (results[i].law, results[i].clauses[0])
-            if results[i].status == "holds" and named and results[i].law != SMOKE:
-                marked[i] = results[i].outgrown(limit, word)
+            result = results[i]
+            named = word in (result.law, result.clauses[0])
+            if isinstance(result, Holds) and named and result.law != SMOKE:
+                marked[i] = result.outgrown(limit, word)
     return marked
-
-
-def _names(result: LawResult) -> tuple[str | None, ...]:
-    return result.law, *result.clauses, result.outcome
-
-
-def _excuses(limit: KnownLimit, result: LawResult) -> bool:
-    """Whether a limit that covers a law excuses what was found by it."""
-    if result.status != "violated":
-        return False
-    return result.violation is None or fits(limit, result.violation)
 
 
 def fits(limit: KnownLimit, violation: Violation) -> bool:

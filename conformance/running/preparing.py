@@ -10,7 +10,7 @@ from convform.adapters.errors import closest
 from convform.conformance.diagnosis.condition import WORDS, parsed
 from convform.conformance.laws.index import laws_of
 from convform.conformance.reports.results import CRASHED, TIMED_OUT
-from convform.conformance.subjects.subject import first_line
+from convform.conformance.subjects.guard import first_line
 
 
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:

@@ -12,22 +12,10 @@ from convform.adapters.process.client import RaisedElsewhere
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Channels, Geometry, Space
 from convform.conformance.laws.violation import Violation
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Failed, Holds, LawResult, Violated
 from convform.conformance.subjects.subject import Subject, SubjectGone, SubjectRaised, call
-from convform.spec.clauses import clauses
 
 SMOKE = "smoke"
-
-_FIRST_CLAUSE = {
-    "im2col": "IM2COL-1",
-    "col2im": "COL2IM-1",
-    "conv": "CONV-1",
-    "conv.backward": "CONVGRAD-1",
-    "max_pool": "MAXPOOL-1",
-    "max_pool.backward": "MAXGRAD-1",
-    "avg_pool": "AVGPOOL-1",
-    "avg_pool.backward": "AVGGRAD-1",
-}
 
 
 def smoke_geometries(space: Space) -> list[Geometry]:
@@ -53,11 +41,9 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
     subject
         The implementation with the names of the outputs it returns; None if it is broken.
     result
-        Status ``"holds"``, or ``"error"`` with one sentence.
+        `Holds`; `Failed` with one sentence; or `Violated` where the process has ended.
     """
     operator = implementation.operator
-    cited = (_FIRST_CLAUSE[operator.family],)
-    assert cited[0] in clauses()
     started = time.perf_counter()
     problem = ""
     answers: frozenset[str] | None = None
@@ -82,23 +68,12 @@ def smoke(implementation: Implementation) -> tuple[Subject | None, LawResult]:
         # Where the shape is wrong the names are unknown: the laws will ask for all of them.
         answers = frozenset(result.outputs) or _all_outputs(implementation)
     seconds = time.perf_counter() - started
-    if answers is None and gone is not None:
-        violation = Violation.of(gone)
-        return None, LawResult(
-            SMOKE,
-            "core",
-            cited,
-            "violated",
-            len(geometries),
-            seconds,
-            violation=violation,
-            found_after=seconds,
-        )
-    if answers is None:
-        return None, LawResult(SMOKE, "core", cited, "error", len(geometries), seconds, reason=problem)
-    return Subject(implementation, answers), LawResult(
-        SMOKE, "core", cited, "holds", len(geometries), seconds
-    )
+    about = SMOKE, "core", (operator.row.first_clause,), len(geometries), seconds
+    if answers is not None:
+        return Subject(implementation, answers), Holds(*about)
+    if gone is not None:
+        return None, Violated(*about, violation=Violation.of(gone), found_after=seconds)
+    return None, Failed(*about, reason=problem)
 
 
 def _all_outputs(implementation: Implementation) -> frozenset[str]:

@@ -22,7 +22,7 @@ from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws.violation import Violation
 from convform.conformance.reports.reproducer import reproducer
-from convform.conformance.reports.results import LawResult
+from convform.conformance.reports.results import Failed, Holds, LawResult, NotClaimed, Violated
 from convform.conformance.running.limits import excusing, narrowed, speaks_of
 from convform.conformance.running.shrink import shrink_numbers
 from convform.conformance.subjects.subject import Subject, SubjectGone
@@ -42,53 +42,84 @@ SHRINK_DEATHS_SECONDS = 8.0
 """The same as `SHRINK_SECONDS` for a process that ends, and takes its time to start again."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Trial:
-    """Runs a law on cases, counting them and keeping the simplest violation."""
+    """What is asked; its attributes are the parameters of `run_law`, and limits that have shown already."""
 
     subject: Subject
     law: Law
+    profile: Profile
+    seed: int
+    origin: str | None = None
     shrink: bool = True
     shrink_known: bool = True
+    has_died: bool = False
     left_out: tuple[KnownLimit, ...] = ()
+
+    def looks_beyond(self, violation: Violation) -> bool:
+        """Whether a search goes on: a wrong answer that is known must not hide the end of a process."""
+        return self.profile.wide and violation.outcome is None and self.is_known(violation)
+
+    def is_known(self, violation: Violation) -> bool:
+        """Whether the adapter lists the violation among its known limits."""
+        return bool(self.excused_by(violation))
+
+    def excused_by(self, violation: Violation) -> tuple[KnownLimit, ...]:
+        """The known limits of the adapter that excuse a violation."""
+        limits = self.subject.implementation.known_limits
+        return excusing(limits, self.law.name, self.law.clauses, violation)
+
+    def leaves_out(self, case: Case) -> bool:
+        """Whether a limit that has shown already speaks of a case."""
+        return any((limit.dtypes or limit.when) and speaks_of(limit, case) for limit in self.left_out)
+
+
+@dataclass
+class _Search:
+    """What has been found: cases are counted, and the simplest violation is kept."""
+
+    trial: _Trial
+    started: float = field(default_factory=time.perf_counter)
     cases: int = 0
     best: Violation | None = None
     first_at: float | None = None
     false_pass: float = 0.0
     deaths: int = 0
-    has_died: bool = False
-    searches: bool = False
     shown: dict[KnownLimit, None] = field(default_factory=dict)
 
     def attempt(self, case: Case) -> Violation | None:
-        """Run the law on one case."""
-        case = self.subject.fitted(case)
-        if any((limit.dtypes or limit.when) and speaks_of(limit, case) for limit in self.left_out):
+        """Run the law on one case; None as well where it is left out or its violation passed over."""
+        case = self.trial.subject.fitted(case)
+        if self.trial.leaves_out(case):
             return None
         self.cases += 1
         violation: Violation | None = None
         try:
-            self.law.check(self.subject, case)
+            self.trial.law.check(self.trial.subject, case)
         except Violation as found:
             violation = found
         except SubjectGone as gone:
             violation = Violation.of(gone, case)
             self.deaths += 1
-        return violation if violation is not None and self._is_kept(violation) else None
+        return violation if violation is not None and self._keeps(violation) else None
 
-    def _is_kept(self, violation: Violation) -> bool:
-        """Note a violation; False if it is one that something else is known of than of what is looked at."""
-        excused = self.excused_by(violation)
+    def _keeps(self, violation: Violation) -> bool:
+        """Note a violation; False if a limit excuses it that has shown already, or another one than the best.
+
+        What no limit excuses comes first; from there, shrinking never walks to what one excuses.
+        """
+        excused = self.trial.excused_by(violation)
         self.shown |= dict.fromkeys(excused)
-        if any(limit in self.left_out for limit in excused):
+        if any(limit in self.trial.left_out for limit in excused):
             return False
         if self.first_at is None:
             self.first_at = time.perf_counter()
-        known = () if self.best is None else self.excused_by(self.best)
-        if self.best is not None and excused and excused != known and not (known and violation.outcome):
-            return False  # shrinking must not walk to what another limit excuses
-        unexcused = bool(known) and not excused
-        if self.best is None or unexcused or _complexity(violation) < _complexity(self.best):
+        known = () if self.best is None else self.trial.excused_by(self.best)
+        ends = violation.outcome is not None and known
+        if self.best is not None and excused and excused != known and not ends:
+            return False
+        comes_first = known and not excused
+        if self.best is None or comes_first or _complexity(violation) < _complexity(self.best):
             self.best = violation
         return True
 
@@ -97,33 +128,20 @@ class _Trial:
         found = None if self.exhausted else self.attempt(case)
         return found if found and self.best and found.outcome == self.best.outcome else None
 
-    def looks_beyond(self, violation: Violation) -> bool:
-        """Whether a search goes on: a wrong answer that is known must not hide the end of a process."""
-        return self.searches and violation.outcome is None and self.is_known(violation)
-
-    def excused_by(self, violation: Violation) -> tuple[KnownLimit, ...]:
-        """The known limits of the adapter that excuse a violation."""
-        limits = self.subject.implementation.known_limits
-        return excusing(limits, self.law.name, self.law.clauses, violation)
-
-    def is_known(self, violation: Violation) -> bool:
-        """Whether the adapter lists the violation among its known limits."""
-        return bool(self.excused_by(violation))
-
     @property
     def exhausted(self) -> bool:
         """Whether shrinking has taken its time, or is not worth any."""
-        if self.first_at is None or (self.best is not None and self.looks_beyond(self.best)):
+        if self.best is None or self.first_at is None or self.trial.looks_beyond(self.best):
             return False
-        if self.best is not None and not self.shrink_known and self.is_known(self.best):
+        if not self.trial.shrink_known and self.trial.is_known(self.best):
             return True
         seconds = time.perf_counter() - self.first_at
-        if self.best is not None and self.best.outcome is not None:
-            most = 1 if self.has_died else DEATHS[self.best.outcome]
+        if self.best.outcome is not None:
+            most = 1 if self.trial.has_died else DEATHS[self.best.outcome]
             spent = self.deaths >= most or seconds > SHRINK_DEATHS_SECONDS
         else:
             spent = seconds > SHRINK_SECONDS
-        return not self.shrink or spent
+        return not self.trial.shrink or spent
 
 
 def _complexity(violation: Violation) -> tuple[object, ...]:
@@ -168,128 +186,122 @@ def run_law(
     Returns
     -------
     LawResult
-        Status ``"holds"``, ``"violated"``, ``"not-claimed"`` or ``"error"``.
+        `Holds`, `Violated`, `NotClaimed` or `Failed`.
     """
-
-    def run(subject: Subject, left_out: tuple[KnownLimit, ...]) -> LawResult:
-        trial = _Trial(subject, law, shrink, shrink_known, left_out, has_died=has_died, searches=profile.wide)
-        return _run_law(trial, profile, seed, origin)
-
-    left_out: tuple[KnownLimit, ...] = ()
-    found = result = run(subject, left_out)
-    cases, seconds, shown = result.cases, result.seconds, result.shown
+    trial = _Trial(subject, law, profile, seed, origin, shrink, shrink_known, has_died)
+    found = result = _run(trial)
+    cases, seconds, shown = result.cases, result.seconds, list(_shown(result))
     # What is known of some cases must not hide what happens in others: ask again what no limit speaks of.
-    while confined := _confined(subject, result):
-        left_out += confined
-        rest = narrowed(subject, left_out)
+    while confined := _confined(trial, result):
+        left_out = trial.left_out + confined
+        rest = narrowed(trial.subject, left_out)
         if rest is None:
             break
-        result = run(rest, left_out)
-        cases, seconds, shown = cases + result.cases, seconds + result.seconds, shown + result.shown
-        found = result if result.status in ("violated", "error") else found
-    return replace(found, cases=cases, seconds=seconds, shown=tuple(dict.fromkeys(shown)))
+        trial = replace(trial, subject=rest, left_out=left_out)
+        result = _run(trial)
+        cases, seconds = cases + result.cases, seconds + result.seconds
+        shown += _shown(result)
+        found = result if isinstance(result, (Violated, Failed)) else found
+    if isinstance(found, Violated):
+        found = replace(found, shown=tuple(dict.fromkeys(shown)))
+    return replace(found, cases=cases, seconds=seconds)
 
 
-def _confined(subject: Subject, result: LawResult) -> tuple[KnownLimit, ...]:
+def _shown(result: LawResult) -> tuple[KnownLimit, ...]:
+    return result.shown if isinstance(result, Violated) else ()
+
+
+def _confined(trial: _Trial, result: LawResult) -> tuple[KnownLimit, ...]:
     """The limits that excuse a violation and leave other cases, or other wrong answers, to be asked for."""
-    if result.violation is None:
-        return ()
-    limits = excusing(subject.implementation.known_limits, result.law, result.clauses, result.violation)
-    return tuple(limit for limit in limits if limit.is_confined)
+    excused = trial.excused_by(result.violation) if isinstance(result, Violated) else ()
+    return tuple(limit for limit in excused if limit.is_confined)
 
 
-def _run_law(trial: _Trial, profile: Profile, seed: int, origin: str | None) -> LawResult:
+def _run(trial: _Trial) -> LawResult:
     """Run one law on all that is claimed."""
     subject, law = trial.subject, trial.law
+    about = law.name, law.level, law.clauses
     reason = law.not_claimed(subject)
     if reason is not None:
-        return LawResult(law.name, law.level, law.clauses, "not-claimed", reason=reason)
-    own_seed = zlib.crc32(f"{seed} {subject.operator.name} {law.name}".encode())
-    started = time.perf_counter()
+        return NotClaimed(*about, reason=reason)
+    search = _Search(trial)
     try:
-        claimed = _search(trial, profile, own_seed)
+        claimed = _look(search)
     except AdapterError as error:
-        seconds = time.perf_counter() - started
-        return LawResult(law.name, law.level, law.clauses, "error", trial.cases, seconds, reason=str(error))
-    cases = trial.cases
+        seconds = time.perf_counter() - search.started
+        return Failed(*about, search.cases, seconds, reason=str(error))
     if not claimed:
-        return LawResult(
-            law.name, law.level, law.clauses, "not-claimed", reason="no case of it lies within the claims"
-        )
-    if trial.best is None:
-        seconds = time.perf_counter() - started
-        return LawResult(
-            law.name, law.level, law.clauses, "holds", cases, seconds, false_pass=trial.false_pass or None
-        )
-    assert trial.first_at is not None
-    smallest = shrink_numbers(trial.best, trial.shrinks_to)
-    return LawResult(
-        law.name,
-        law.level,
-        law.clauses,
-        "violated",
+        return NotClaimed(*about, reason="no case of it lies within the claims")
+    cases = search.cases
+    if search.best is None:
+        seconds = time.perf_counter() - search.started
+        return Holds(*about, cases, seconds, search.false_pass or None)
+    assert search.first_at is not None
+    smallest = shrink_numbers(search.best, search.shrinks_to)
+    return Violated(
+        *about,
         cases,
-        time.perf_counter() - started,
+        time.perf_counter() - search.started,
         violation=smallest,
-        shown=tuple(trial.shown),
-        reproducer=reproducer(subject.implementation, smallest, origin),
-        found_after=trial.first_at - started,
+        found_after=search.first_at - search.started,
+        reproducer=reproducer(subject.implementation, smallest, trial.origin),
+        shown=tuple(search.shown),
     )
 
 
-def _search(trial: _Trial, profile: Profile, seed: int) -> bool:
+def _look(search: _Search) -> bool:
     """Run cases until one violates the law; False if the claims leave no case."""
-    source = trial.law.source
+    trial = search.trial
+    source, profile = trial.law.source, trial.profile
+    seed = zlib.crc32(f"{trial.seed} {trial.subject.operator.name} {trial.law.name}".encode())
     if isinstance(source, Listed):
         for case in source.cases(trial.subject):
-            if trial.attempt(case):
+            if search.attempt(case):
                 break
-        return trial.cases > 0
+        return search.cases > 0
     wide = profile.wide and isinstance(source, Drawn) and not source.costly
     table = tables(trial.subject.space, source.focus, sweep=isinstance(source, Swept), wide=wide)
     if table.empty:
         return False
     if isinstance(source, Swept):
         for geometry in table.sweep(profile.sweep, seed):
-            if _attempt(trial, geometry):
-                _look_for_smaller(trial, table.sweep(None, seed) if trial.shrink else iter(()))
+            if _attempt(search, geometry):
+                _look_for_smaller(search, table.sweep(None, seed) if trial.shrink else iter(()))
                 break
         return True
-    _draw(trial, source, table.strategy(), profile, seed)
+    _draw(search, source, table.strategy(), seed)
     return True
 
 
-def _attempt(trial: _Trial, geometry: Geometry) -> Violation | None:
-    if trial.law.lane == "exact" and trial.subject.operator.is_linear:
-        values = 2 * value_range(trial.subject.operator, geometry) + 1
-        trial.false_pass = max(trial.false_pass, 2 / values)
-    return trial.attempt(build(trial.subject.operator, geometry))
+def _attempt(search: _Search, geometry: Geometry) -> Violation | None:
+    operator = search.trial.subject.operator
+    if search.trial.law.lane == "exact" and operator.is_linear:
+        values = 2 * value_range(operator, geometry) + 1
+        search.false_pass = max(search.false_pass, 2 / values)
+    return search.attempt(build(operator, geometry))
 
 
-def _look_for_smaller(trial: _Trial, geometries: Iterator[Geometry]) -> None:
+def _look_for_smaller(search: _Search, geometries: Iterator[Geometry]) -> None:
     """A sweep that was thinned out may have passed over the smallest failing geometry."""
-    assert trial.best is not None
+    assert search.best is not None
     for geometry in geometries:
-        simplest = trial.best.case.geometry
-        if trial.exhausted or simplest is None or geometry.complexity >= simplest.complexity:
+        simplest = search.best.case.geometry
+        if search.exhausted or simplest is None or geometry.complexity >= simplest.complexity:
             return
-        if _attempt(trial, geometry):
+        if _attempt(search, geometry):
             return
 
 
 def _draw(
-    trial: _Trial,
-    source: Drawn,
-    strategy: hypothesis.strategies.SearchStrategy[Geometry],
-    profile: Profile,
-    seed: int,
+    search: _Search, source: Drawn, strategy: hypothesis.strategies.SearchStrategy[Geometry], seed: int
 ) -> None:
     """Let Hypothesis draw geometries and shrink a failing one."""
-    contents = 1 if source.costly else profile.contents
+    trial = search.trial
+    contents = 1 if source.costly else trial.profile.contents
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=profile.costly if source.costly else profile.drawn,
+        max_examples=trial.profile.costly if source.costly else trial.profile.drawn,
         database=None,
         deadline=None,
         derandomize=False,
@@ -301,15 +313,15 @@ def _draw(
     )
     @hypothesis.given(strategy)
     def test(geometry: Geometry) -> None:
-        if trial.exhausted:
+        if search.exhausted:
             return
         for index in range(contents):
-            violation = _attempt(trial, _refilled(geometry, index))
+            violation = _attempt(search, _refilled(geometry, index))
             if violation is not None and not trial.looks_beyond(violation):
                 # Hypothesis tells failures apart by where they are raised: raise them all here.
                 raise violation
 
-    # The trial has kept the simplest violation; a flaky one is a violation all the same.
+    # The search has kept the simplest violation; a flaky one is a violation all the same.
     with contextlib.suppress(Violation, Flaky):
         test()
 

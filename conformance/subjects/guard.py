@@ -445,6 +445,13 @@ def _short(frame: traceback.FrameSummary) -> traceback.FrameSummary:
     return traceback.FrameSummary(filename, frame.lineno, frame.name, line=frame.line)
 
 
+def first_line(text: str, longest: int = 300) -> str:
+    """Cut what somebody else wrote down to one line of reasonable length."""
+    lines = text.strip().splitlines() or [""]
+    shown = lines[0] if len(lines[0]) <= longest else lines[0][:longest] + "…"
+    return shown + (" […]" if len(lines) > 1 else "")
+
+
 def _cut(text: str, longest: int = 300) -> str:
     """Cut long lines, and a message of many lines: the grids must not drown in it."""
     lines = [line if len(line) <= longest else line[:longest] + "…" for line in text.splitlines()]

@@ -17,7 +17,7 @@ from convform.adapters import Implementation, ShapeMismatch
 from convform.adapters.process.client import CannotStart, RaisedElsewhere, SubjectDied
 from convform.conformance.cases.case import Case, parameters_as_said
 from convform.conformance.cases.geometry import Space
-from convform.conformance.subjects.guard import Guarded, subject_traceback
+from convform.conformance.subjects.guard import Guarded, first_line, subject_traceback
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Evaluate, Misreading, misread
 from convform.spec.operators import Operator
@@ -52,13 +52,6 @@ class SubjectGone(Exception):
     def __init__(self, case: Case, died: SubjectDied) -> None:
         super().__init__(str(died))
         self.case, self.outcome, self.last_words = case, died.outcome, died.last_words
-
-
-def first_line(text: str, longest: int = 300) -> str:
-    """Cut what somebody else wrote down to one line of reasonable length."""
-    lines = text.strip().splitlines() or [""]
-    shown = lines[0] if len(lines[0]) <= longest else lines[0][:longest] + "…"
-    return shown + (" […]" if len(lines) > 1 else "")
 
 
 @dataclass(frozen=True)

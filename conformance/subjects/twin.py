@@ -60,7 +60,7 @@ def adapter_of(name: str, evaluate: Evaluate, operators: Sequence[Operator], **d
         if "indices" in operator.outputs:
             claims["indices"] = True
         dtypes = ("float64", "float32", "float16")
-        claims["dtypes"] = dtypes if operator.family.startswith("avg_pool") else (*dtypes, "int64")
+        claims["dtypes"] = dtypes if operator.row.divides else (*dtypes, "int64")
         for claim, value in dialects.items():
             if claim == "dtypes":
                 claims[claim] += (value,)

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
+from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
 from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.twin import adapter_of
@@ -82,7 +83,7 @@ def kill(misreading: Misreading, operator: Operator, seed: int) -> Kill:
                     continue
                 result = run_law(subject, law, QUICK, seed, shrink=False)
                 cases += result.cases
-                if result.status == "violated":
+                if isinstance(result, Violated):
                     caught = law.name
                     break
     seconds = time.perf_counter() - started

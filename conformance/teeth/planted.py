@@ -22,11 +22,13 @@ from convform.adapters import Adapter
 from convform.conformance.diagnosis.diagnose import Explanation, coincide, diagnose
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
+from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
 from convform.conformance.running.trial import run_law
+from convform.conformance.subjects.twin import wrapper
 from convform.conformance.teeth.kills import RANK
 from convform.reference.misreadings.catalogue import MISREADINGS
-from convform.reference.misreadings.misreading import Evaluate, misread
+from convform.reference.misreadings.misreading import Evaluate, Inputs, Parameters, misread
 from convform.spec.operators import OPERATORS, Operator
 
 NAMED, EQUIVALENT, SILENT, WRONG, UNSEEN = "named", "equivalent", "silent", "wrong", "unseen"
@@ -51,7 +53,7 @@ def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
         input="n h w c",
         weight="kh kw i o",
         columns="(n oh ow) (kh kw c)",
-        output="n oh ow o" if operator.family.startswith("conv") else "n oh ow c",
+        output="n oh ow o" if operator.row.has_weights else "n oh ow c",
     )
 
     def back(name: str, array: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
@@ -63,102 +65,35 @@ def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
             return array.reshape(sizes).transpose(0, 5, 3, 4, 1, 2)
         return rearrange(array, f"{_LAYOUTS[axes]} -> {axes}")
 
-    def run(arrays: dict[str, Any], parameters: dict[str, Any]) -> Any:
+    def run(name: str, arrays: Inputs, parameters: Parameters) -> dict[str, Any]:
         sizes: tuple[int, ...] = ()
         if "cols" in arrays:
             n, h, w, c = parameters["input_size"]
             parameters = {**parameters, "input_size": (n, c, h, w)}
-            sizes = (n, *(_windows(size, axis, parameters) for axis, size in enumerate((h, w))))
-            sizes = (*sizes, *parameters["kernel"], c)
-        inputs = {name: back(name, array, sizes) for name, array in arrays.items() if array is not None}
-        outputs = evaluate(operator.name, inputs, parameters)
+            windows = (_windows(size, axis, parameters) for axis, size in enumerate((h, w)))
+            sizes = (n, *windows, *parameters["kernel"], c)
+        inputs = {key: back(key, array, sizes) for key, array in arrays.items()}
         native = {}
-        for name, array in outputs.items():
-            axes = operator.outputs[name]
+        for key, array in evaluate(name, inputs, parameters).items():
+            axes = operator.outputs[key]
             fits = array.ndim == len(axes.split())
-            native[name] = rearrange(array, f"{axes} -> {_LAYOUTS[axes]}") if fits else array
-        if "indices" in native:
-            return native["y"], native["indices"]
-        return native if len(native) > 1 else next(iter(native.values()))
+            native[key] = rearrange(array, f"{axes} -> {_LAYOUTS[axes]}") if fits else array
+        return native
 
-    _register(adapter, operator, run)
+    claims: dict[str, Any] = {"padding": "low-high", "dtypes": ("float64", "float32", "float16")}
+    if not operator.row.divides:
+        claims["dtypes"] = (*claims["dtypes"], "int64")
+    if "indices" in operator.outputs:
+        claims["indices"] = True
+    adapter.implements(operator.name, **claims)(wrapper(operator, run))
     return adapter
 
 
-def _windows(n: int, axis: int, parameters: dict[str, Any]) -> int:
+def _windows(n: int, axis: int, parameters: Parameters) -> int:
+    """Count the windows along an axis, also where the standard refuses the window."""
     low, high = parameters["padding"][axis]
     extent = parameters["dilation"][axis] * (parameters["kernel"][axis] - 1) + 1
     return int((n + low + high - extent) // parameters["stride"][axis] + 1)
-
-
-def _register(adapter: Adapter, operator: Operator, run: Any) -> None:
-    """Register a wrapper with the call shape of the operator's family."""
-    claims: dict[str, Any] = {"padding": "low-high", "dtypes": ("float64", "float32", "float16")}
-    if not operator.family.startswith("avg_pool"):
-        claims["dtypes"] = (*claims["dtypes"], "int64")
-    if operator.family == "max_pool":
-        claims["indices"] = True
-    implements = adapter.implements(operator.name, **claims)
-    family = operator.family
-    if family == "im2col":
-
-        @implements
-        def _(x, kernel, stride, padding, dilation):  # type: ignore[no-untyped-def]
-            return run({"x": x}, _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation))
-
-    elif family == "col2im":
-
-        @implements
-        def _(cols, input_size, kernel, stride, padding, dilation):  # type: ignore[no-untyped-def]
-            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            return run({"cols": cols}, {"input_size": input_size, **window})
-
-    elif family == "conv":
-
-        @implements
-        def _(x, w, stride, padding, dilation, groups, b=None):  # type: ignore[no-untyped-def]
-            window = _given(stride=stride, padding=padding, dilation=dilation, groups=groups)
-            return run({"x": x, "w": w, "b": b}, window)
-
-    elif family == "conv.backward":
-
-        @implements
-        def _(x, w, dy, stride, padding, dilation, groups, b=None):  # type: ignore[no-untyped-def]
-            window = _given(stride=stride, padding=padding, dilation=dilation, groups=groups)
-            return run({"x": x, "w": w, "b": b, "dy": dy}, window)
-
-    elif family == "max_pool":
-
-        @implements
-        def _(x, kernel, stride, padding, dilation, ceil_mode):  # type: ignore[no-untyped-def]
-            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            return run({"x": x}, {**window, "ceil_mode": ceil_mode})
-
-    elif family == "max_pool.backward":
-
-        @implements
-        def _(x, dy, kernel, stride, padding, dilation, ceil_mode):  # type: ignore[no-untyped-def]
-            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            return run({"x": x, "dy": dy}, {**window, "ceil_mode": ceil_mode})
-
-    elif family == "avg_pool":
-
-        @implements
-        def _(x, kernel, stride, padding, dilation, ceil_mode, count_include_pad):  # type: ignore[no-untyped-def]
-            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            return run({"x": x}, {**window, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad})
-
-    else:
-
-        @implements
-        def _(x, dy, kernel, stride, padding, dilation, ceil_mode, count_include_pad):  # type: ignore[no-untyped-def]
-            window = _given(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            flags = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
-            return run({"x": x, "dy": dy}, {**window, **flags})
-
-
-def _given(**parameters: Any) -> dict[str, Any]:
-    return parameters
 
 
 @dataclass(frozen=True)
@@ -197,7 +132,7 @@ def plant(explanation: Explanation, operator: Operator, seed: int = 0) -> Plant:
             return Plant(names, operator.name, UNSEEN, (), "smoke", 0.0)
         for law in laws_of(operator):
             result = run_law(subject, law, QUICK, seed, shrink=False)
-            if result.status != "violated" or result.violation is None:
+            if not isinstance(result, Violated):
                 continue
             started = time.perf_counter()
             findings = diagnose(subject, law, result.violation.case, seed)

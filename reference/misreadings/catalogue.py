@@ -1,20 +1,43 @@
-"""The catalogue: every registered misreading, by name."""
+"""The catalogue: every misreading, page by page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Importing these files registers what they describe.
-from convform.reference.misreadings import (  # noqa: F401
-    misread_columns,
-    misread_contract,
-    misread_convolution,
-    misread_pooling,
-    misread_refusals,
-    misread_window,
+from convform.reference.misreadings import (
+    avg_pool,
+    avg_pool_backward,
+    col2im,
+    contract,
+    conv,
+    conv_backward,
+    im2col,
+    layout,
+    max_pool,
+    max_pool_backward,
+    pool,
+    window,
 )
-from convform.reference.misreadings.misreading import CATALOGUE, Misreading
+from convform.reference.misreadings.misreading import Misreading, Page
 
-MISREADINGS: Mapping[str, Misreading] = MappingProxyType(CATALOGUE.entries)
+PAGES: tuple[Page, ...] = (
+    conv.PAGE,
+    conv_backward.PAGE,
+    window.PAGE,
+    pool.PAGE,
+    layout.PAGE,
+    im2col.PAGE,
+    col2im.PAGE,
+    contract.PAGE,
+    max_pool.PAGE,
+    max_pool_backward.PAGE,
+    avg_pool.PAGE,
+    avg_pool_backward.PAGE,
+)
+"""The pages; where several misreadings explain an answer equally well, the diagnosis takes the first."""
+
+MISREADINGS: Mapping[str, Misreading] = MappingProxyType(
+    {name: misreading for page in PAGES for name, misreading in page.entries.items()}
+)
 """Every misreading by name, as the clauses list them."""

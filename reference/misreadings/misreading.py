@@ -1,6 +1,6 @@
 """Misreadings: named wrong, or merely different, readings of a clause, as changes to the reference.
 
-A misreading is registered once, beside the operators it twists, and serves three purposes: the clause
+A misreading is registered once, on the page of its clause, and serves three purposes: the clause
 lists it; run as a subject it proves that a law catches it; and when a subject fails, what the subject
 answered is replayed against it. It changes the steps of an operator (`convform.reference.misreadings.steps`),
 or wraps the evaluation as a whole; two misreadings combine by applying one after the other.
@@ -9,25 +9,31 @@ or wraps the evaluation as a whole; two misreadings combine by applying one afte
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from convform.reference import checks
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs, narrowed, widened
-from convform.reference.misreadings.steps import STANDARD, Positions, Steps, evaluate_steps, plane, real
-from convform.reference.window import Size
+from convform.reference.misreadings.steps import STANDARD, Steps, evaluate_steps
+from convform.reference.window import Size, Window
+from convform.spec.operators import OPERATORS
 
 Inputs = Mapping[str, Any]
 Parameters = Mapping[str, Any]
 Evaluate = Callable[[str, Inputs, Parameters], Outputs]
 StepsTwist = Callable[[Steps], Steps]
 CallTwist = Callable[[Evaluate], Evaluate]
+Families = tuple[str, ...]
+Reorder = Callable[[Array], Array]
+Finish = Callable[[Outputs], Outputs]
+
+POOLS = ("max_pool", "max_pool.backward", "avg_pool", "avg_pool.backward")
 
 
-def _as_is(value: Any) -> Any:
+def as_is(value: Any) -> Any:
+    """Change nothing."""
     return value
 
 
@@ -65,8 +71,8 @@ class Misreading:
     families: tuple[str, ...]
     says: str
     look: str
-    steps: StepsTwist = _as_is
-    call: CallTwist = _as_is
+    steps: StepsTwist = as_is
+    call: CallTwist = as_is
     dialect: tuple[str, str] | None = None
     within_rounding: bool = False
     of_half_types: bool = False
@@ -76,10 +82,30 @@ class Misreading:
         return family in self.families
 
 
-@dataclass
-class Catalogue:
-    """All misreadings by name, in the order in which they were registered."""
+class Marks(TypedDict, total=False):
+    """What a misreading may say about itself besides; see `Misreading`."""
 
+    dialect: tuple[str, str]
+    within_rounding: bool
+    of_half_types: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """The misreadings of one page of the standard, in the module of its name.
+
+    Attributes
+    ----------
+    name
+        Of the page, and of the module: ``"conv_backward"``.
+    clauses
+        What the clauses of the page are called: ``"CONVGRAD"``.
+    entries
+        The misreadings by name, in the order in which they were registered.
+    """
+
+    name: str
+    clauses: str
     entries: dict[str, Misreading] = field(default_factory=dict)
 
     def register(self, misreading: Misreading) -> None:
@@ -88,66 +114,49 @@ class Catalogue:
         Raises
         ------
         ValueError
-            If the name is taken.
+            If the name is taken, or the clause stands on another page.
         """
         if misreading.name in self.entries:
             raise ValueError(f"the misreading {misreading.name!r} is registered twice")
+        if misreading.clause.rpartition("-")[0] != self.clauses:
+            raise ValueError(f"{misreading.name!r}: {misreading.clause} is not of the page {self.name}")
         self.entries[misreading.name] = misreading
 
+    def steps_twist(
+        self,
+        name: str,
+        clause: str,
+        families: tuple[str, ...],
+        *,
+        says: str,
+        look: str,
+        **marks: Unpack[Marks],
+    ) -> Callable[[StepsTwist], StepsTwist]:
+        """Register a function Steps → Steps as a misreading."""
 
-CATALOGUE = Catalogue()
+        def register(twist: StepsTwist) -> StepsTwist:
+            self.register(Misreading(name, clause, families, says, look, steps=twist, **marks))
+            return twist
 
+        return register
 
-def steps_twist(
-    name: str,
-    clause: str,
-    families: tuple[str, ...],
-    *,
-    says: str,
-    look: str,
-    dialect: tuple[str, str] | None = None,
-    within_rounding: bool = False,
-) -> Callable[[StepsTwist], StepsTwist]:
-    """Register a function Steps → Steps as a misreading."""
+    def call_twist(
+        self,
+        name: str,
+        clause: str,
+        families: tuple[str, ...],
+        *,
+        says: str,
+        look: str,
+        **marks: Unpack[Marks],
+    ) -> Callable[[CallTwist], CallTwist]:
+        """Register a function Evaluate → Evaluate as a misreading."""
 
-    def register(twist: StepsTwist) -> StepsTwist:
-        CATALOGUE.register(replace(misreading, steps=twist))
-        return twist
+        def register(twist: CallTwist) -> CallTwist:
+            self.register(Misreading(name, clause, families, says, look, call=twist, **marks))
+            return twist
 
-    misreading = Misreading(
-        name, clause, families, says, look, dialect=dialect, within_rounding=within_rounding
-    )
-    return register
-
-
-def call_twist(
-    name: str,
-    clause: str,
-    families: tuple[str, ...],
-    *,
-    says: str,
-    look: str,
-    dialect: tuple[str, str] | None = None,
-    within_rounding: bool = False,
-    of_half_types: bool = False,
-) -> Callable[[CallTwist], CallTwist]:
-    """Register a function Evaluate → Evaluate as a misreading."""
-
-    def register(twist: CallTwist) -> CallTwist:
-        CATALOGUE.register(replace(misreading, call=twist))
-        return twist
-
-    misreading = Misreading(
-        name,
-        clause,
-        families,
-        says,
-        look,
-        dialect=dialect,
-        within_rounding=within_rounding,
-        of_half_types=of_half_types,
-    )
-    return register
+        return register
 
 
 def misread(*misreadings: Misreading) -> Evaluate:
@@ -218,21 +227,153 @@ def changing_outputs(change: Callable[[Outputs, Inputs, Parameters], Mapping[str
     return twist
 
 
-# --- common changes of a step ----------------------------------------------------------------------------
+def changing_output(name: str, change: Callable[[Array, Inputs, Parameters], Array]) -> CallTwist:
+    """Change one output: `change(output, inputs, parameters)`."""
+    return changing_outputs(
+        lambda outputs, inputs, parameters: {name: change(outputs[name], inputs, parameters)}
+    )
 
 
-def assigned(cols: Array, positions: Positions, size: Size, *, windows_first: bool) -> Array:
-    """Put columns "n c kh kw oh ow" where they belong, like `add`, but keep the last value of each element.
+def first_only(axis: int) -> Callable[[Evaluate], Evaluate]:
+    """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
 
-    With `windows_first` the loop goes over the windows and writes all taps of one at once, so that the last
-    window wins; without it, over the taps, and the last tap wins.
+    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+        def kept(values: Array) -> Array:
+            left = np.zeros_like(values)
+            first = (slice(None),) * axis + (slice(1),)
+            left[first] = values[first]
+            return left
+
+        return {name: kept(values) for name, values in outputs.items()}
+
+    return changing_outputs(change)
+
+
+def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
+    """Read the elements of the weights in another order, and return dw in that order.
+
+    `change(places, groups)` moves the elements of an array of the shape of w, and keeps its shape.
     """
-    rank = len(size)
-    x = np.zeros((*cols.shape[:2], *size), checks.accumulator(cols.dtype)).reshape(*cols.shape[:2], -1)
-    inside, place = real(positions, size), plane(positions, size)
-    if windows_first:
-        order = (*range(rank, 2 * rank), *range(rank))
-        inside, place = inside.transpose(order), place.transpose(order)
-        cols = cols.transpose(0, 1, *(2 + axis for axis in order))
-    x[:, :, place[inside]] = cols[:, :, inside]
-    return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            w = inputs["w"]
+            places = change(np.arange(w.size).reshape(w.shape), parameters["groups"])
+            outputs = evaluate(operator, {**inputs, "w": np.take(w, places)}, parameters)
+            if "dw" in outputs:
+                dw = np.empty_like(outputs["dw"])
+                np.put(dw, places, outputs["dw"])
+                outputs = {**outputs, "dw": dw}
+            return outputs
+
+        return twisted
+
+    return twist
+
+
+def rank_of(cols: Array) -> int:
+    """Count the spatial axes of columns "n c kh kw oh ow"."""
+    return (cols.ndim - 2) // 2
+
+
+def reordered(columns: Reorder, back: Reorder, y: Reorder | None = None) -> CallTwist:
+    """Put the elements of columns (and of a convolution's y) in another order.
+
+    `columns` is what im2col does to its result, `back` what col2im undoes before it starts: two functions
+    that keep the shape, each the inverse of the other. Written with the same mistake, the two fit together.
+    """
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            family = OPERATORS[operator].family
+            if family == "col2im":
+                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
+                return evaluate(operator, {**inputs, "cols": back(inputs["cols"])}, parameters)
+            outputs = evaluate(operator, inputs, parameters)
+            if family == "im2col":
+                return {"cols": columns(outputs["cols"])}
+            return {name: y(array) if y else array for name, array in outputs.items()}
+
+        return twisted
+
+    return twist
+
+
+# --- what the standard refuses, answered all the same ----------------------------------------------------
+
+
+def mending(mend: Callable[[str, dict[str, Any], dict[str, Any]], Finish | None]) -> CallTwist:
+    """Answer what the standard refuses after a change.
+
+    `mend(operator, inputs, parameters)` changes inputs and parameters in place. It may return a function
+    that is applied to the outputs, and may raise; what is refused after it stays refused.
+    """
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            try:
+                return evaluate(operator, inputs, parameters)
+            except (TypeError, ValueError):
+                mended = {name: array for name, array in inputs.items() if array is not None}
+                changed = dict(parameters)
+                finish = mend(operator, mended, changed) or as_is
+                return finish(evaluate(operator, mended, changed))
+
+        return twisted
+
+    return twist
+
+
+def size_of_output(size: Size, kernel: Size, parameters: Parameters) -> Size:
+    """Number of windows along each axis, for parameters that are right."""
+    window = Window.of(
+        kernel,
+        parameters["stride"],
+        parameters["padding"],
+        parameters["dilation"],
+        bool(parameters.get("ceil_mode", False)),
+    )
+    return window.output_size(size)
+
+
+def cropped(array: Array, shape: tuple[int, ...]) -> Array:
+    """Leave out what is too much, and refuse what is too little."""
+    if any(have < need for have, need in zip(array.shape, shape, strict=True)):
+        raise IndexError(f"shape {array.shape} where {shape} is read")
+    return array[tuple(map(slice, shape))]
+
+
+def _dy_shape(inputs: Inputs, parameters: Parameters) -> tuple[int, ...]:
+    x = inputs["x"]
+    convolved = "w" in inputs
+    kernel = inputs["w"].shape[2:] if convolved else parameters["kernel"]
+    channels = len(inputs["w"]) if convolved else x.shape[1]
+    return (len(x), channels, *size_of_output(x.shape[2:], kernel, parameters))
+
+
+def _broadcast_dy(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    inputs["dy"] = np.broadcast_to(inputs["dy"], _dy_shape(inputs, parameters))
+
+
+def _cropped_dy(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    inputs["dy"] = cropped(inputs["dy"], _dy_shape(inputs, parameters))
+
+
+def misread_dy(page: Page, clause: str, family: str, of: str) -> None:
+    """Register what is done to a dy that does not have the shape of the output."""
+    page.call_twist(
+        f"dy of {of} broadcast",
+        clause,
+        (family,),
+        says="except that a dy of size one along an axis is repeated",
+        look="dy has the shape of the output, or is refused: check the shape, since NumPy repeats axes of "
+        "length one.",
+    )(mending(_broadcast_dy))
+    page.call_twist(
+        f"dy of {of} cropped",
+        clause,
+        (family,),
+        says="except that what is too much in dy is left out",
+        look="dy has the shape of the output, or is refused: check the shape, since a loop over the output "
+        "does not notice the rest.",
+    )(mending(_cropped_dy))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ from convform.reference.evaluation import Functions, Outputs, evaluate_with
 from convform.reference.window import Size, Window
 
 Positions = tuple[Array, ...]
+WindowChange = Callable[[Window], Window]
+
+NOWHERE = -(1 << 30)
+"""A position that is outside of every input."""
 
 
 def output_size(window: Window, size: Size) -> Size:
@@ -360,3 +364,85 @@ def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Arr
     flat = cols.reshape(len(cols), groups, rows, math.prod(output))
     y = steps.multiply(w.reshape(groups, len(w) // groups, rows), flat)
     return y.reshape(len(cols), len(w), *output)
+
+
+# --- common changes of the steps -------------------------------------------------------------------------
+
+
+def counting(steps: Steps, output_size: Callable[[Window, Size], Size]) -> Steps:
+    """Count the windows in another way; a gradient computes its own number too."""
+
+    def backward_positions(window: Window, size: Size, output: Size) -> Positions:
+        own = output_size(window, size)
+        if any(mine > given for mine, given in zip(own, output, strict=True)):
+            raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
+        every = (steps.backward_positions or steps.positions)(window, size, output)
+        return tuple(
+            np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
+        )
+
+    return replace(steps, output_size=output_size, backward_positions=backward_positions)
+
+
+def placing(steps: Steps, change: WindowChange) -> Steps:
+    """Place the windows as those of another window, in the number of the one given."""
+    backward = steps.backward_positions
+    return replace(
+        steps,
+        positions=lambda window, size, output: steps.positions(change(window), size, output),
+        backward_positions=backward and (lambda window, size, output: backward(change(window), size, output)),
+        divisor=lambda window, size, where, include: steps.divisor(change(window), size, where, include),
+    )
+
+
+def windowed(steps: Steps, change: WindowChange) -> Steps:
+    """Take another window for the one given, everywhere."""
+    placed = placing(steps, change)
+    return replace(placed, output_size=lambda window, size: steps.output_size(change(window), size))
+
+
+def on_all_axes(values: Size) -> Size:
+    """Repeat the first value: ``(2, 3) → (2, 2)``."""
+    return values[:1] * len(values)
+
+
+def read_at(steps: Steps, move: Callable[[Array], Array]) -> Steps:
+    """Read the columns that dw is made of elsewhere: `move(p)` gives the elements "o k" along one axis."""
+
+    def read(x: Array, positions: Positions, outside: Any) -> Array:
+        return steps.read(x, tuple(move(p) for p in positions), outside)
+
+    return replace(steps, read=read)
+
+
+def assigned(cols: Array, positions: Positions, size: Size, *, windows_first: bool) -> Array:
+    """Put columns "n c kh kw oh ow" where they belong, like `add`, but keep the last value of each element.
+
+    With `windows_first` the loop goes over the windows and writes all taps of one at once, so that the last
+    window wins; without it, over the taps, and the last tap wins.
+    """
+    rank = len(size)
+    x = np.zeros((*cols.shape[:2], *size), checks.accumulator(cols.dtype)).reshape(*cols.shape[:2], -1)
+    inside, place = real(positions, size), plane(positions, size)
+    if windows_first:
+        order = (*range(rank, 2 * rank), *range(rank))
+        inside, place = inside.transpose(order), place.transpose(order)
+        cols = cols.transpose(0, 1, *(2 + axis for axis in order))
+    x[:, :, place[inside]] = cols[:, :, inside]
+    return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)
+
+
+def assign(cols: Array, positions: Positions, size: Size) -> Array:
+    """Write columns where they belong, window after window: what was there before is lost.
+
+    Masked elements of a masked array are not written.
+    """
+    rank, planes = len(positions), math.prod(cols.shape[:2])
+    # Where an element is written twice, NumPy keeps the last value: windows in order, then taps.
+    order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    offset = np.arange(planes).reshape(*cols.shape[:2], *(1,) * (2 * rank)) * math.prod(size)
+    where = (offset + plane(positions, size)).transpose(order)
+    written = (~np.ma.getmaskarray(cols) & real(positions, size)).transpose(order)
+    x = np.zeros(planes * math.prod(size), cols.dtype)
+    x[where[written]] = np.asarray(cols).transpose(order)[written]
+    return x.reshape(*cols.shape[:2], *size)

@@ -1,4 +1,4 @@
-"""Misreadings of the contract that every operator keeps: clauses CONTRACT-1 to -5, -7 and -8."""
+"""Misreadings of the contract that every operator keeps (CONTRACT-1 to -9)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,25 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Evaluate,
     Inputs,
+    Page,
     Parameters,
-    call_twist,
     changing_inputs,
     changing_outputs,
+    mending,
 )
-from convform.spec.operators import FAMILIES
+from convform.spec.operators import FAMILIES, OPERATORS
+
+PAGE = Page("contract", "CONTRACT")
 
 GRADIENTS = tuple(family for family in FAMILIES if family.endswith(".backward"))
-POOLS = tuple(family for family in FAMILIES if "pool" in family)
+
+
+TWO_ARRAYS = ("conv", "conv.backward", "max_pool.backward", "avg_pool.backward")
 
 
 def arrays_of(inputs: Inputs) -> dict[str, Array]:
     """Arrays that were given, by name: a bias may be None."""
     return {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
-
-
-def afterwards(act: Callable[[Outputs, Inputs, Parameters], None]) -> CallTwist:
-    """Answer as the standard does, then do something with the arrays."""
-
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            outputs = evaluate(operator, inputs, parameters)
-            act(outputs, inputs, parameters)
-            return outputs
-
-        return twisted
-
-    return twist
 
 
 def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
@@ -61,12 +52,26 @@ def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
 # --- CONTRACT-1: inputs are not modified -----------------------------------------------------------------
 
 
+def afterwards(act: Callable[[Outputs, Inputs, Parameters], None]) -> CallTwist:
+    """Answer as the standard does, then do something with the arrays."""
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            outputs = evaluate(operator, inputs, parameters)
+            act(outputs, inputs, parameters)
+            return outputs
+
+        return twisted
+
+    return twist
+
+
 def _clear_border(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None:
     first = next(iter(arrays_of(inputs).values()))
     first[..., :1] = 0
 
 
-call_twist(
+PAGE.call_twist(
     "input modified in place",
     "CONTRACT-1",
     FAMILIES,
@@ -80,7 +85,7 @@ def _train(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None:
     inputs["w"][...] = inputs["w"] - outputs["dw"]
 
 
-call_twist(
+PAGE.call_twist(
     "weights updated inside the backward pass",
     "CONTRACT-1",
     ("conv.backward",),
@@ -93,7 +98,7 @@ def _divide_dy(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None
     inputs["dy"][...] = inputs["dy"] / math.prod(parameters["kernel"])
 
 
-call_twist(
+PAGE.call_twist(
     "dy divided in place",
     "CONTRACT-1",
     ("avg_pool.backward",),
@@ -111,7 +116,7 @@ def _one_tap(parameters: Parameters, rank: int) -> bool:
     return parameters["kernel"] == ones and parameters["stride"] in (None, ones) and unpadded
 
 
-@call_twist(
+@PAGE.call_twist(
     "view returned",
     "CONTRACT-2",
     tuple(family for family in FAMILIES if not family.startswith("conv")),
@@ -131,7 +136,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-@call_twist(
+@PAGE.call_twist(
     "sliding view returned",
     "CONTRACT-2",
     ("im2col",),
@@ -153,7 +158,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-@call_twist(
+@PAGE.call_twist(
     "output buffer reused",
     "CONTRACT-2",
     FAMILIES,
@@ -191,7 +196,7 @@ def as_if_contiguous(array: Array) -> Array:
     return read.reshape(array.shape)
 
 
-call_twist(
+PAGE.call_twist(
     "strides of a contiguous array assumed",
     "CONTRACT-3",
     FAMILIES,
@@ -204,7 +209,7 @@ call_twist(
     )
 )
 
-call_twist(
+PAGE.call_twist(
     "views refused",
     "CONTRACT-3",
     FAMILIES,
@@ -212,7 +217,7 @@ call_twist(
     look="Transposed and sliced arrays are ordinary inputs: take np.ascontiguousarray first.",
 )(refusing(lambda array: not array.flags.c_contiguous, "array is not C-contiguous"))
 
-call_twist(
+PAGE.call_twist(
     "negative steps refused",
     "CONTRACT-3",
     FAMILIES,
@@ -221,7 +226,7 @@ call_twist(
     "copy.",
 )(refusing(lambda array: min(array.strides, default=0) < 0, "at least one stride is negative"))
 
-call_twist(
+PAGE.call_twist(
     "read-only input refused",
     "CONTRACT-3",
     FAMILIES,
@@ -233,7 +238,7 @@ call_twist(
 # --- CONTRACT-4: no memory between calls -----------------------------------------------------------------
 
 
-@call_twist(
+@PAGE.call_twist(
     "latest forward wins",
     "CONTRACT-4",
     ("conv.backward", "max_pool.backward"),
@@ -258,7 +263,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-@call_twist(
+@PAGE.call_twist(
     "gradients add up over calls",
     "CONTRACT-4",
     GRADIENTS,
@@ -280,7 +285,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-@call_twist(
+@PAGE.call_twist(
     "stale buffer",
     "CONTRACT-4",
     ("im2col", "col2im", *GRADIENTS),
@@ -312,7 +317,7 @@ def _all_but_indices(outputs: Outputs, dtype: type) -> Mapping[str, Array]:
     return {name: array.astype(dtype) for name, array in outputs.items() if name != "indices"}
 
 
-call_twist(
+PAGE.call_twist(
     "result in float64",
     "CONTRACT-5",
     FAMILIES,
@@ -321,7 +326,7 @@ call_twist(
 )(changing_outputs(lambda outputs, inputs, parameters: _all_but_indices(outputs, np.float64)))
 
 
-@call_twist(
+@PAGE.call_twist(
     "result in float32",
     "CONTRACT-5",
     FAMILIES,
@@ -338,7 +343,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-call_twist(
+PAGE.call_twist(
     "integers become floating point",
     "CONTRACT-5",
     tuple(family for family in FAMILIES if not family.startswith("avg_pool")),
@@ -354,7 +359,7 @@ call_twist(
     )
 )
 
-call_twist(
+PAGE.call_twist(
     "indices as floating point",
     "CONTRACT-5",
     ("max_pool",),
@@ -362,9 +367,39 @@ call_twist(
     look="Indices are integers: create their array with dtype=np.int64.",
 )(changing_outputs(lambda outputs, inputs, parameters: {"indices": outputs["indices"].astype(np.float64)}))
 
+# --- CONTRACT-6: mixed dtypes ----------------------------------------------------------------------------
+
+
+@PAGE.call_twist(
+    "mixed dtypes promoted",
+    "CONTRACT-6",
+    TWO_ARRAYS,
+    says="except that arrays of different dtypes are computed in the wider one",
+    look="Arrays of different dtypes are refused: compare the dtypes first, since NumPy converts in silence.",
+    dialect=("dtypes", "promote"),
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    wider = np.result_type(*inputs.values())
+    inputs.update({name: array.astype(wider) for name, array in inputs.items()})
+
+
+@PAGE.call_twist(
+    "mixed dtypes cast to the input's",
+    "CONTRACT-6",
+    TWO_ARRAYS,
+    says="except that all arrays are converted to the dtype of x",
+    look="Arrays of different dtypes are refused: compare the dtypes first; astype and np.zeros_like(x) "
+    "drop digits in silence.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    inputs.update({name: array.astype(inputs["x"].dtype) for name, array in inputs.items()})
+
+
 # --- CONTRACT-7: empty batch -----------------------------------------------------------------------------
 
-call_twist(
+PAGE.call_twist(
     "empty batch crashes",
     "CONTRACT-7",
     FAMILIES,
@@ -381,7 +416,7 @@ def _size_of_input(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> 
     }
 
 
-call_twist(
+PAGE.call_twist(
     "empty batch keeps the input's size",
     "CONTRACT-7",
     ("im2col", "conv", "max_pool", "avg_pool"),
@@ -389,7 +424,7 @@ call_twist(
     look="The other axes of the output are as for any N: compute its shape before you look at N.",
 )(changing_outputs(_size_of_input))
 
-call_twist(
+PAGE.call_twist(
     "empty batch gives an empty gradient",
     "CONTRACT-7",
     ("conv.backward",),
@@ -399,7 +434,7 @@ call_twist(
 
 # --- CONTRACT-8: axes of size one ------------------------------------------------------------------------
 
-call_twist(
+PAGE.call_twist(
     "size-one axes squeezed",
     "CONTRACT-8",
     FAMILIES,
@@ -412,7 +447,7 @@ call_twist(
 )
 
 
-@call_twist(
+@PAGE.call_twist(
     "size-one axes crash",
     "CONTRACT-8",
     FAMILIES,
@@ -430,3 +465,42 @@ def _(evaluate: Evaluate) -> Evaluate:
         return outputs
 
     return twisted
+
+
+# --- CONTRACT-9: wrong rank ------------------------------------------------------------------------------
+
+
+def _main_array(operator: str, inputs: Inputs) -> tuple[str, int]:
+    """Name of x or cols, and how many axes it has."""
+    name = "cols" if "cols" in inputs else "x"
+    return name, len(OPERATORS[operator].inputs[name].split())
+
+
+@PAGE.call_twist(
+    "missing axes guessed",
+    "CONTRACT-9",
+    FAMILIES,
+    says="except that axes of size one are put in front of an array that has too few",
+    look="An array without its channel axis is refused: check the number of axes, and do not add any.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    name, rank = _main_array(operator, inputs)
+    array = inputs[name]
+    inputs[name] = array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+@PAGE.call_twist(
+    "surplus axes merged",
+    "CONTRACT-9",
+    FAMILIES,
+    says="except that surplus axes in front are merged into the samples",
+    look="An array with one axis too many is refused: check the number of axes; reshape(-1, c, h, w) takes "
+    "what it gets.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    name, rank = _main_array(operator, inputs)
+    array = inputs[name]
+    if array.ndim > rank:
+        inputs[name] = array.reshape(-1, *array.shape[array.ndim - rank + 1 :])

@@ -1,79 +1,44 @@
-"""Misreadings of the window and of what pooling adds to it (WINDOW-1 to -5, -7, -8, POOL-1 and POOL-2).
+"""Misreadings of the window (WINDOW-1 to -8).
 
-Three kinds of code make these mistakes, and a helper stands for each: a size formula that is wrong while
-the windows lie where they should (`counting`), windows that lie elsewhere while their number is right
-(`placing`), and one that has another window in mind altogether (`windowed`). A gradient with a wrong
-formula visits as many windows as it counts and fails where dy has fewer; one with a wrong window
-visits those of dy. Elements that a misplaced window reads outside of the input count as padding.
+Three kinds of code make these mistakes, and a helper of `steps` stands for each: a size formula that is wrong
+while the windows lie where they should (`counting`), windows that lie elsewhere while their number is right
+(`placing`), and one that has another window in mind altogether (`windowed`). A gradient with a wrong formula
+visits as many windows as it counts and fails where dy has fewer; one with a wrong window visits those of dy.
+Elements that a misplaced window reads outside of the input count as padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
+    POOLS,
+    CallTwist,
     Evaluate,
+    Finish,
     Inputs,
+    Page,
     Parameters,
-    call_twist,
-    changing_outputs,
-    steps_twist,
+    as_is,
+    mending,
 )
-from convform.reference.misreadings.steps import Positions, Steps
-from convform.reference.window import Size, Window, per_axis
-from convform.spec.operators import FAMILIES, OPERATORS
+from convform.reference.misreadings.steps import Positions, Steps, counting, on_all_axes, placing, windowed
+from convform.reference.window import Size, Window
+from convform.spec.operators import FAMILIES
+
+PAGE = Page("window", "WINDOW")
 
 FORWARD = ("im2col", "conv", "max_pool", "avg_pool")
-POOLS = ("max_pool", "max_pool.backward", "avg_pool", "avg_pool.backward")
+
+
 WITH_KERNEL = ("im2col", "col2im", *POOLS)
 """Families with a parameter `kernel`; a convolution finds its kernel size in its weights."""
-
-NOWHERE = -(1 << 30)
-"""A position that is outside of every input."""
-
-WindowChange = Callable[[Window], Window]
-
-
-def counting(steps: Steps, output_size: Callable[[Window, Size], Size]) -> Steps:
-    """Count the windows in another way; a gradient computes its own number too."""
-
-    def backward_positions(window: Window, size: Size, output: Size) -> Positions:
-        own = output_size(window, size)
-        if any(mine > given for mine, given in zip(own, output, strict=True)):
-            raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
-        every = (steps.backward_positions or steps.positions)(window, size, output)
-        return tuple(
-            np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
-        )
-
-    return replace(steps, output_size=output_size, backward_positions=backward_positions)
-
-
-def placing(steps: Steps, change: WindowChange) -> Steps:
-    """Place the windows as those of another window, in the number of the one given."""
-    backward = steps.backward_positions
-    return replace(
-        steps,
-        positions=lambda window, size, output: steps.positions(change(window), size, output),
-        backward_positions=backward and (lambda window, size, output: backward(change(window), size, output)),
-        divisor=lambda window, size, where, include: steps.divisor(change(window), size, where, include),
-    )
-
-
-def windowed(steps: Steps, change: WindowChange) -> Steps:
-    """Take another window for the one given, everywhere."""
-    placed = placing(steps, change)
-    return replace(placed, output_size=lambda window, size: steps.output_size(change(window), size))
-
-
-def on_all_axes(values: Size) -> Size:
-    """Repeat the first value: ``(2, 3) → (2, 2)``."""
-    return values[:1] * len(values)
 
 
 def first_axis_only(values: Size) -> Size:
@@ -81,10 +46,15 @@ def first_axis_only(values: Size) -> Size:
     return values[:1] + (1,) * (len(values) - 1)
 
 
+def unpadded(window: Window) -> Window:
+    """Return the window without its padding."""
+    return replace(window, padding=((0, 0),) * window.rank)
+
+
 # --- WINDOW-1: output size -------------------------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "width from height",
     "WINDOW-1",
     FAMILIES,
@@ -95,7 +65,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, lambda window, size: steps.output_size(window, on_all_axes(size)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "first kernel size on all axes",
     "WINDOW-1",
     WITH_KERNEL,
@@ -106,7 +76,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, kernel=on_all_axes(window.kernel)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "kernel size reversed",
     "WINDOW-1",
     ("im2col", *POOLS),
@@ -117,7 +87,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, kernel=window.kernel[::-1]))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "height's kernel in the width's size",
     "WINDOW-1",
     FAMILIES,
@@ -131,7 +101,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "plus one missing",
     "WINDOW-1",
     FAMILIES,
@@ -143,7 +113,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, lambda window, size: tuple(o - 1 for o in steps.output_size(window, size)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "plus one under the fraction",
     "WINDOW-1",
     FAMILIES,
@@ -158,7 +128,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, output_size)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding counted once",
     "WINDOW-1",
     FAMILIES,
@@ -172,7 +142,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, output_size)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "output size forgets padding",
     "WINDOW-1",
     FAMILIES,
@@ -183,7 +153,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, lambda window, size: steps.output_size(unpadded(window), size))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "only dividing strides",
     "WINDOW-1",
     FAMILIES,
@@ -201,7 +171,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, output_size)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "size rounded up",
     "WINDOW-1",
     FORWARD,
@@ -212,15 +182,10 @@ def _(steps: Steps) -> Steps:
     return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=True), size))
 
 
-def unpadded(window: Window) -> Window:
-    """Return the window without its padding."""
-    return replace(window, padding=((0, 0),) * window.rank)
-
-
 # --- WINDOW-2: stride ------------------------------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "first stride on all axes",
     "WINDOW-2",
     FAMILIES,
@@ -231,7 +196,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, stride=on_all_axes(window.stride)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "strides swapped",
     "WINDOW-2",
     FAMILIES,
@@ -242,7 +207,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, stride=window.stride[::-1]))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "stride on the first axis only",
     "WINDOW-2",
     FAMILIES,
@@ -253,7 +218,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, stride=first_axis_only(window.stride)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "stride ignored",
     "WINDOW-2",
     (*FORWARD, "conv.backward"),
@@ -264,7 +229,7 @@ def _(steps: Steps) -> Steps:
     return placing(steps, lambda window: replace(window, stride=(1,) * window.rank))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "last window moved to the end",
     "WINDOW-2",
     FORWARD,
@@ -286,7 +251,7 @@ def _(steps: Steps) -> Steps:
 # --- WINDOW-3: padding -----------------------------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding axes swapped",
     "WINDOW-3",
     FAMILIES,
@@ -297,7 +262,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, padding=window.padding[::-1]))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "first padding on all axes",
     "WINDOW-3",
     FAMILIES,
@@ -308,7 +273,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, padding=window.padding[:1] * window.rank))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding on the first axis only",
     "WINDOW-3",
     FAMILIES,
@@ -322,7 +287,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "low and high padding swapped",
     "WINDOW-3",
     FAMILIES,
@@ -336,7 +301,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "low padding on both sides",
     "WINDOW-3",
     (*FORWARD, "avg_pool.backward"),  # the other gradients take the number of windows from dy
@@ -349,7 +314,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "beginnings and ends mixed up",
     "WINDOW-3",
     FAMILIES,
@@ -364,7 +329,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, change)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding on one side only",
     "WINDOW-3",
     FAMILIES,
@@ -378,7 +343,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding at the end only",
     "WINDOW-3",
     (*FORWARD, "avg_pool.backward"),  # in other gradients this is padding never applied
@@ -391,7 +356,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding never applied",
     "WINDOW-3",
     (*FORWARD, "col2im", "conv.backward"),
@@ -402,7 +367,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, unpadded)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding applied twice",
     "WINDOW-3",
     FAMILIES,
@@ -416,7 +381,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding taken as the total",
     "WINDOW-3",
     FAMILIES,
@@ -432,7 +397,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding with the edge value",
     "WINDOW-3",
     ("im2col", "conv", "conv.backward"),
@@ -447,7 +412,7 @@ def _(steps: Steps) -> Steps:
     return replace(steps, read=read)
 
 
-@call_twist(
+@PAGE.call_twist(
     "samples and channels padded too",
     "WINDOW-3",
     FORWARD,
@@ -465,7 +430,7 @@ def _(evaluate: Evaluate) -> Evaluate:
     return twisted
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "surprising default padding",
     "WINDOW-3",
     FAMILIES,
@@ -482,7 +447,7 @@ def _(steps: Steps) -> Steps:
 # --- WINDOW-4: dilation ----------------------------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilation ignored",
     "WINDOW-4",
     (*FORWARD, "conv.backward"),
@@ -493,7 +458,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=(1,) * window.rank))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilation in the size only",
     "WINDOW-4",
     FORWARD,
@@ -504,7 +469,7 @@ def _(steps: Steps) -> Steps:
     return placing(steps, lambda window: replace(window, dilation=(1,) * window.rank))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "extent is dilation times kernel",
     "WINDOW-4",
     FAMILIES,
@@ -517,7 +482,7 @@ def _(steps: Steps) -> Steps:
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilation applied twice",
     "WINDOW-4",
     FAMILIES,
@@ -528,7 +493,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=tuple(d * d for d in window.dilation)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilation counts the gaps",
     "WINDOW-4",
     FAMILIES,
@@ -539,7 +504,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=tuple(d + 1 for d in window.dilation)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "first dilation on all axes",
     "WINDOW-4",
     FAMILIES,
@@ -550,7 +515,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=on_all_axes(window.dilation)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilation on the first axis only",
     "WINDOW-4",
     FAMILIES,
@@ -561,7 +526,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=first_axis_only(window.dilation)))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "dilations swapped",
     "WINDOW-4",
     FAMILIES,
@@ -572,7 +537,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, dilation=window.dilation[::-1]))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "height's kernel in the width's extent",
     "WINDOW-4",
     FAMILIES,
@@ -588,7 +553,7 @@ def _(steps: Steps) -> Steps:
     return counting_extents(steps, extents)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "stride multiplied by the dilation",
     "WINDOW-4",
     FAMILIES,
@@ -603,7 +568,7 @@ def _(steps: Steps) -> Steps:
     return windowed(steps, change)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "padding multiplied by the dilation",
     "WINDOW-4",
     FAMILIES,
@@ -632,7 +597,7 @@ def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
 # --- WINDOW-5: ceil rounding -----------------------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "ceil taken as floor",
     "WINDOW-5",
     POOLS,
@@ -643,7 +608,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=False), size))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "ceil without clipping",
     "WINDOW-5",
     POOLS,
@@ -655,7 +620,7 @@ def _(steps: Steps) -> Steps:
     return clipping(steps, lambda window, n, low, high: None)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "ceil clipped only if padded",
     "WINDOW-5",
     POOLS,
@@ -667,7 +632,7 @@ def _(steps: Steps) -> Steps:
     return clipping(steps, lambda window, n, low, high: n + low if any(map(any, window.padding)) else None)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "ceil clipped without the low padding",
     "WINDOW-5",
     POOLS,
@@ -678,7 +643,7 @@ def _(steps: Steps) -> Steps:
     return clipping(steps, lambda window, n, low, high: n)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "ceil clipped with the whole padding",
     "WINDOW-5",
     POOLS,
@@ -708,10 +673,170 @@ def clipping(steps: Steps, limit: Callable[[Window, int, int, int], int | None])
     return counting(steps, output_size)
 
 
+# --- WINDOW-6: refused windows ---------------------------------------------------------------------------
+
+
+def _rooms(inputs: Inputs, parameters: Parameters) -> list[int]:
+    """Padded size minus the effective kernel, along each axis; negative where no window fits."""
+    size = inputs["x"].shape[2:] if "x" in inputs else parameters["input_size"][2:]
+    kernel = parameters.get("kernel") or inputs["w"].shape[2:]
+    return [
+        n + low + high - d * (k - 1) - 1
+        for n, k, d, (low, high) in zip(
+            size, kernel, parameters["dilation"], parameters["padding"], strict=True
+        )
+    ]
+
+
+def _make_room(rooms: list[int], parameters: dict[str, Any]) -> None:
+    """Make room for one window along every axis that has none."""
+    parameters["padding"] = tuple(
+        (low, high + max(-room, 0)) for room, (low, high) in zip(rooms, parameters["padding"], strict=True)
+    )
+
+
+@PAGE.call_twist(
+    "oversized kernel gives an empty output",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that a kernel that does not fit gives an empty output",
+    look="An output without elements is refused: check that the padded input is at least as long as the "
+    "kernel and raise, since slices that are too long do not.",
+    dialect=("oversize", "empty"),
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
+    rooms = _rooms(inputs, parameters)
+    _make_room(rooms, parameters)
+    for name in {"dy", "cols"} & set(inputs):
+        # No window at all adds up to what a window of zeros adds up to.
+        array = inputs[name]
+        windows = array.shape[array.ndim - len(rooms) :]
+        if any(room < 0 < n for room, n in zip(rooms, windows, strict=True)):
+            raise ValueError(f"{name} has windows along an axis that has none: {windows}")
+        more = [(0, int(room < 0 and n == 0)) for room, n in zip(rooms, windows, strict=True)]
+        inputs[name] = np.pad(array, [(0, 0)] * (array.ndim - len(rooms)) + more)
+    kept = tuple(slice(0, 0) if room < 0 else slice(None) for room in rooms)
+    return lambda outputs: {
+        name: array[(..., *kept)] if name in ("y", "indices", "cols") else array
+        for name, array in outputs.items()
+    }
+
+
+@PAGE.call_twist(
+    "size truncated toward zero",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that a kernel that does not fit by less than a stride gives one window",
+    look="int(-0.5) is 0, so one window is left over: use // for the output size, and check that the kernel "
+    "fits.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    rooms = _rooms(inputs, parameters)
+    strides = parameters["stride"] or parameters["kernel"]
+    if all(room > -s for room, s in zip(rooms, strides, strict=True)):
+        _make_room(rooms, parameters)
+
+
+@PAGE.call_twist(
+    "negative padding crops",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that negative padding crops the input",
+    look="Padding below zero is refused: check it before it reaches a slice or np.pad.",
+    dialect=("padding", "crop"),
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
+    padding = parameters["padding"]
+    cut = [(max(-low, 0), max(-high, 0)) for low, high in padding]
+    if not any(map(any, cut)):
+        return as_is
+    parameters["padding"] = tuple((max(low, 0), max(high, 0)) for low, high in padding)
+    size = inputs["x"].shape[2:] if "x" in inputs else parameters["input_size"][2:]
+    kept = [slice(low, n - high) for n, (low, high) in zip(size, cut, strict=True)]
+    if "x" in inputs:
+        inputs["x"] = inputs["x"][:, :, *kept]
+    if "input_size" in parameters:
+        inside = (s.stop - s.start for s in kept)
+        parameters["input_size"] = (*parameters["input_size"][:2], *inside)
+
+    def grown(outputs: Outputs) -> Outputs:
+        # What was cut off has no gradient; indices count in the whole plane.
+        whole = {
+            name: np.pad(array, [(0, 0), (0, 0), *cut])
+            for name, array in outputs.items()
+            if name in ("x", "dx")
+        }
+        if "indices" in outputs:
+            whole["indices"] = _in_larger_plane(outputs["indices"], kept, size)
+        return {**outputs, **whole}
+
+    return grown
+
+
+def _in_larger_plane(indices: Array, kept: list[slice], size: Size) -> Array:
+    inner = tuple(s.stop - s.start for s in kept)
+    places = np.unravel_index(np.maximum(indices, 0), inner)
+    moved = np.ravel_multi_index(tuple(place + s.start for place, s in zip(places, kept, strict=True)), size)
+    return np.where(indices < 0, indices, moved)
+
+
+def _no_less(name: str, least: int) -> CallTwist:
+    """Take values of a parameter below `least` for `least`."""
+
+    def mend(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+        parameters[name] = tuple(max(value, least) for value in parameters[name] or parameters["kernel"])
+
+    return mending(mend)
+
+
+@PAGE.call_twist(
+    "negative padding is none",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that negative padding counts as 0",
+    look="Padding below zero is refused: look for `if padding > 0` without an else.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    parameters["padding"] = tuple((max(low, 0), max(high, 0)) for low, high in parameters["padding"])
+
+
+PAGE.call_twist(
+    "dilation zero is none",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that dilation 0 counts as 1",
+    look="No dilation is d = 1, and d = 0 is refused: look for `dilation or 1`, or for a distance d + 1.",
+)(_no_less("dilation", 1))
+
+PAGE.call_twist(
+    "stride zero is one",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that stride 0 counts as 1",
+    look="A stride of 0 is refused: look for `stride or 1`.",
+)(_no_less("stride", 1))
+
+
+@PAGE.call_twist(
+    "sign of the stride ignored",
+    "WINDOW-6",
+    FAMILIES,
+    says="except that the sign of a negative stride is ignored",
+    look="A stride below 1 is refused: check it before anything is computed from it.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    parameters["stride"] = tuple(abs(s) for s in parameters["stride"] or parameters["kernel"])
+
+
 # --- WINDOW-7: kernel larger than the input --------------------------------------------------------------
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "kernel must fit the unpadded input",
     "WINDOW-7",
     FAMILIES,
@@ -727,7 +852,7 @@ def _(steps: Steps) -> Steps:
     return counting(steps, output_size)
 
 
-# --- WINDOW-8: same padding -------------------------------------------------------------------------------
+# --- WINDOW-8: same padding ------------------------------------------------------------------------------
 
 
 def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[int, int]]) -> Steps:
@@ -756,7 +881,7 @@ def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[i
     )
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "same padding with the surplus in front",
     "WINDOW-8",
     FAMILIES,
@@ -767,7 +892,7 @@ def _(steps: Steps) -> Steps:
     return same_misread(steps, lambda n, k, e, s, total: (total - total // 2, total // 2))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "same padding without the stride",
     "WINDOW-8",
     FAMILIES,
@@ -778,7 +903,7 @@ def _(steps: Steps) -> Steps:
     return same_misread(steps, lambda n, k, e, s, total: ((e - 1) // 2, e - 1 - (e - 1) // 2))
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "same padding without the dilation",
     "WINDOW-8",
     FORWARD,
@@ -793,7 +918,7 @@ def _(steps: Steps) -> Steps:
     return same_misread(steps, pads)
 
 
-@steps_twist(
+@PAGE.steps_twist(
     "same padding of half a kernel",
     "WINDOW-8",
     FORWARD,
@@ -802,146 +927,3 @@ def _(steps: Steps) -> Steps:
 )
 def _(steps: Steps) -> Steps:
     return same_misread(steps, lambda n, k, e, s, total: (k // 2, k // 2))
-
-
-# --- POOL-1: default stride ------------------------------------------------------------------------------
-
-StrideOf = Callable[[Window], Size]
-
-
-def default_stride(stride_of: StrideOf) -> Callable[[Evaluate], Evaluate]:
-    """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
-
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            if parameters["stride"] is not None:
-                return evaluate(operator, inputs, parameters)
-            rank = OPERATORS[operator].rank
-            kernel = per_axis("kernel", parameters["kernel"], rank)
-            window = Window.of(kernel, None, parameters["padding"], parameters["dilation"])
-            stride = stride_of(window)
-            changed = {**parameters, "stride": stride}
-            if "dy" in inputs:
-                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
-                own = replace(window, stride=stride, ceil_mode=parameters["ceil_mode"])
-                used = tuple(slice(o) for o in own.output_size(inputs["x"].shape[2:]))
-                return evaluate(operator, {**inputs, "dy": inputs["dy"][(..., *used)]}, changed)
-            return evaluate(operator, inputs, changed)
-
-        return twisted
-
-    return twist
-
-
-call_twist(
-    "default stride one",
-    "POOL-1",
-    POOLS,
-    says="with stride 1 where no stride is given",
-    look="A stride that is not given is the kernel size, so that windows lie side by side.",
-)(default_stride(lambda window: (1,) * window.rank))
-
-call_twist(
-    "default stride two",
-    "POOL-1",
-    POOLS,
-    says="with stride 2 where no stride is given",
-    look="A stride that is not given is the kernel size, whatever that is; 2 is right for 2×2 kernels only.",
-)(default_stride(lambda window: (2,) * window.rank))
-
-call_twist(
-    "default stride is the first kernel size",
-    "POOL-1",
-    POOLS,
-    says="with the kernel's height for the stride of all axes where no stride is given",
-    look="The default stride is the kernel size of each axis: a 1×2 kernel moves by one row and two columns.",
-)(default_stride(lambda window: on_all_axes(window.kernel)))
-
-call_twist(
-    "default stride is the dilated extent",
-    "POOL-1",
-    POOLS,
-    says="with the extent of the dilated kernel for the stride where no stride is given",
-    look="The default stride is the kernel size itself; dilation does not change it.",
-)(default_stride(lambda window: window.effective_kernel))
-
-
-# --- POOL-2: channels and samples never mix --------------------------------------------------------------
-
-
-def pooled_across(axis: int) -> Callable[[Evaluate], Evaluate]:
-    """Pool over all channels (axis 1) or samples (axis 0) and give each of them the result."""
-
-    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
-        y = outputs["y"]
-        if y.shape[axis] == 0:
-            return {}
-        if "indices" not in outputs:
-            return {"y": np.broadcast_to(y.mean(axis, y.dtype, keepdims=True), y.shape).copy()}
-        best = np.expand_dims(y.argmax(axis), axis)
-        return {
-            name: np.broadcast_to(np.take_along_axis(values, best, axis), values.shape).copy()
-            for name, values in outputs.items()
-        }
-
-    return changing_outputs(change)
-
-
-call_twist(
-    "pooled across channels",
-    "POOL-2",
-    ("max_pool", "avg_pool"),
-    says="with every window taken over all channels",
-    look="Each channel is pooled by itself: reduce over the axes of the window only, not over the channels.",
-)(pooled_across(1))
-
-call_twist(
-    "pooled across the batch",
-    "POOL-2",
-    ("max_pool", "avg_pool"),
-    says="with every window taken over all samples",
-    look="Each sample is pooled by itself: reduce over the axes of the window only, not over the batch.",
-)(pooled_across(0))
-
-
-def first_only(axis: int) -> Callable[[Evaluate], Evaluate]:
-    """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
-
-    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
-        def kept(values: Array) -> Array:
-            left = np.zeros_like(values)
-            first = (slice(None),) * axis + (slice(1),)
-            left[first] = values[first]
-            return left
-
-        return {name: kept(values) for name, values in outputs.items()}
-
-    return changing_outputs(change)
-
-
-call_twist(
-    "first channel pooled only",
-    "POOL-2",
-    POOLS,
-    says="for the first channel, and zeros for all others",
-    look="All channels are pooled. Look for an index 0, or for a return inside of the loop over channels.",
-)(first_only(1))
-
-call_twist(
-    "first sample pooled only",
-    "POOL-2",
-    POOLS,
-    says="for the first sample, and zeros for all others",
-    look="All samples are pooled. Look for an index 0, or for a return inside of the loop over the batch.",
-)(first_only(0))
-
-
-@steps_twist(
-    "height and width exchanged in pooling",
-    "POOL-2",
-    POOLS,
-    says="with the input's height taken for its width and the reverse",
-    look="The shape of x is n c h w: look where you unpack it, and at the sizes that follow from it.",
-)
-def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(window, size[::-1]))

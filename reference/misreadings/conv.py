@@ -1,0 +1,706 @@
+"""Misreadings of convolution (CONV-1 to -7).
+
+A misreading that also has a gradient, such as a kernel that is read in another order, occurs in both
+families: its gradient is then the true gradient of the misread convolution. What goes wrong in the gradient
+alone stands in `conv_backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
+from convform.reference.misreadings.misreading import (
+    CallTwist,
+    Evaluate,
+    Finish,
+    Inputs,
+    Page,
+    Parameters,
+    changing_inputs,
+    changing_output,
+    cropped,
+    mending,
+    weights_read_in_order,
+)
+from convform.reference.misreadings.steps import Positions, Steps, plane, read_at, real
+from convform.reference.window import Size
+
+PAGE = Page("conv", "CONV")
+
+CONV, GRADIENT, BOTH = ("conv",), ("conv.backward",), ("conv", "conv.backward")
+
+
+def kept_first(array: Array, axis: int) -> Array:
+    """Zero but at index 0 along one axis."""
+    kept = np.zeros_like(array)
+    first = (slice(None),) * axis + (slice(0, 1),)
+    kept[first] = array[first]
+    return kept
+
+
+def kept_last(array: Array, axis: int) -> Array:
+    """Zero but at the last index along one axis."""
+    return np.flip(kept_first(np.flip(array, axis), axis), axis)
+
+
+def _without_bias(inputs: Inputs) -> dict[str, Any]:
+    return {name: array for name, array in inputs.items() if name != "b"}
+
+
+def _overwriting(last: Callable[[Array], Array]) -> CallTwist:
+    """Keep the last term of the sum: `last(w)` is zero in all other places."""
+    return changing_inputs(lambda inputs, parameters: {"w": last(inputs["w"])})
+
+
+def _changed_bias(change: Callable[[Array, Array, Parameters], Array]) -> CallTwist:
+    """Add another bias: `change(b, w, parameters)`."""
+
+    def changed(inputs: Mapping[str, Array], parameters: Parameters) -> Mapping[str, Array]:
+        b = inputs.get("b")
+        if b is None or b.shape != inputs["w"].shape[:1]:
+            return {}  # a bias of another length is left for the standard to refuse
+        return {"b": change(b, inputs["w"], parameters)}
+
+    return changing_inputs(changed)
+
+
+# --- CONV-1: cross-correlation ---------------------------------------------------------------------------
+
+
+def spatial(array: Array) -> tuple[int, ...]:
+    """Spatial axes of an array."""
+    return tuple(range(2, array.ndim))
+
+
+def mirrored(array: Array) -> Array:
+    """Reverse all spatial axes."""
+    return np.flip(array, spatial(array))
+
+
+PAGE.call_twist(
+    "kernel mirrored",
+    "CONV-1",
+    BOTH,
+    says="with the kernel mirrored",
+    look="The first tap of the kernel meets the first element of the window: use the weights as they stand, "
+    "without a flip, or scipy.signal.correlate instead of convolve.",
+    dialect=("kernel", "mirrored"),
+)(weights_read_in_order(lambda w, groups: mirrored(w)))
+
+PAGE.call_twist(
+    "kernel mirrored along one axis",
+    "CONV-1",
+    BOTH,
+    says="with the kernel mirrored along the width",
+    look="No axis of the kernel is reversed: look for a [::-1] or a flip on the last axis of the weights.",
+)(weights_read_in_order(lambda w, groups: np.flip(w, -1) if w.ndim > 3 else w))
+
+
+def _transposed_kernel(w: Array, groups: int) -> Array:
+    # A flattened kernel of kh × kw values is read column by column; nothing crashes where kh ≠ kw.
+    kernel = w.reshape(*w.shape[:2], *reversed(w.shape[2:]))
+    return kernel.transpose(0, 1, *reversed(spatial(w)))
+
+
+PAGE.call_twist(
+    "kernel transposed",
+    "CONV-1",
+    BOTH,
+    says="with kh and kw exchanged in the kernel",
+    look="The kernel's axes are kh, then kw, and columns must be flattened in the same order: look for a "
+    "transposition, or for loops over the taps in the wrong order.",
+)(weights_read_in_order(_transposed_kernel))
+
+
+@PAGE.steps_twist(
+    "one element for the whole window",
+    "CONV-1",
+    CONV,
+    says="when every tap of a window reads the window's first element",
+    look="Tap (kh, kw) reads the element at kh·d and kw·d from the window's start: look for an index that "
+    "lacks the position within the window.",
+)
+def _(steps: Steps) -> Steps:
+    return read_at(steps, lambda p: np.repeat(p[:, :1], p.shape[1], axis=1))
+
+
+def _last_tap(w: Array) -> Array:
+    for axis in spatial(w):
+        w = kept_last(w, axis)
+    return w
+
+
+PAGE.call_twist(
+    "last tap only",
+    "CONV-1",
+    CONV,
+    says="when only the last tap of the kernel counts",
+    look="The products of all taps are added: look for = where it should be += in the loop over the taps.",
+)(_overwriting(_last_tap))
+
+# --- CONV-2: channels ------------------------------------------------------------------------------------
+
+
+def by_group(w: Array, groups: int) -> Array:
+    """Weights "o i …" as "g o i …", o counting within a group."""
+    return w.reshape(groups, len(w) // groups, *w.shape[1:])
+
+
+PAGE.call_twist(
+    "first input channel only",
+    "CONV-2",
+    CONV,
+    says="when only the first input channel counts",
+    look="Every output channel sums over all its input channels: look for x[:, 0] or w[:, 0].",
+)(changing_inputs(lambda inputs, parameters: {"w": kept_first(inputs["w"], 1)}))
+
+PAGE.call_twist(
+    "last input channel only",
+    "CONV-2",
+    CONV,
+    says="when only the last input channel counts",
+    look="The products of all input channels are added: look for = where it should be += in the loop over "
+    "the channels.",
+)(_overwriting(lambda w: kept_last(w, 1)))
+
+PAGE.call_twist(
+    "one kernel slice for all channels",
+    "CONV-2",
+    CONV,
+    says="when every input channel meets the kernel slice of the first one",
+    look="Each input channel has its own slice w[o, i] of the kernel: look for w[o, 0].",
+)(changing_inputs(lambda inputs, parameters: {"w": inputs["w"][:, np.zeros(inputs["w"].shape[1], int)]}))
+
+PAGE.call_twist(
+    "one kernel for all output channels",
+    "CONV-2",
+    CONV,
+    says="when every output channel uses the kernel of the first one",
+    look="Each output channel has its own kernel w[o]: look for w[0], or for a loop that forgets o.",
+)(changing_inputs(lambda inputs, parameters: {"w": inputs["w"][np.zeros(len(inputs["w"]), int)]}))
+
+
+def transposed_weights(w: Array, groups: int) -> Array:
+    """Read the blocks of the groups, which must be square, as "i o …"."""
+    blocks = by_group(w, groups)
+    if blocks.shape[1] != blocks.shape[2]:
+        raise ValueError(f"w has {w.shape[1]} output channels and {len(w)} input channels for each group")
+    return blocks.swapaxes(1, 2).reshape(w.shape)
+
+
+PAGE.call_twist(
+    "weight transposed",
+    "CONV-2",
+    BOTH,
+    says="with the weight's axes read as i o kh kw",
+    look="The weight's first axis is the output channel and its second the input channel: look for a "
+    "transposition of the two, or declare the layout that your weights have.",
+)(weights_read_in_order(transposed_weights))
+
+
+def _reshaped_weights(w: Array, groups: int) -> Array:
+    blocks = w.reshape(groups, w.shape[1], len(w) // groups, *w.shape[2:])
+    return blocks.swapaxes(1, 2).reshape(w.shape)
+
+
+PAGE.call_twist(
+    "weight reshaped instead of transposed",
+    "CONV-2",
+    BOTH,
+    says="with the weight's values kept in their order and read as i o kh kw",
+    look="A reshape keeps the order of the values, a transposition moves them: use w.transpose to exchange "
+    "input and output channels.",
+)(weights_read_in_order(_reshaped_weights))
+
+
+@PAGE.call_twist(
+    "channels averaged",
+    "CONV-2",
+    CONV,
+    says="with the sum divided by the number of input channels",
+    look="The products of all input channels are added, not averaged: look for a mean, or a division by C.",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        dtype = evaluate(operator, inputs, parameters)["y"].dtype  # refuses what the standard refuses
+        w, b = inputs["w"], inputs.get("b")
+        y = evaluate(operator, _without_bias(inputs), parameters)["y"] / w.shape[1]
+        return {"y": (y if b is None else y + b.reshape(-1, *(1,) * (w.ndim - 2))).astype(dtype)}
+
+    return twisted
+
+
+PAGE.call_twist(
+    "first sample for the whole batch",
+    "CONV-2",
+    CONV,
+    says="when every sample gets the result of the first one",
+    look="Each sample has a result of its own: look for x[0].",
+)(changing_output("y", lambda y, inputs, parameters: np.broadcast_to(y[:1], y.shape).copy()))
+
+# --- CONV-3: bias ----------------------------------------------------------------------------------------
+
+PAGE.call_twist(
+    "bias forgotten",
+    "CONV-3",
+    CONV,
+    says="without the bias",
+    look="The bias of its channel is added to every output element: it is read and then not used.",
+)(_changed_bias(lambda b, w, parameters: np.zeros_like(b)))
+
+PAGE.call_twist(
+    "bias per tap",
+    "CONV-3",
+    CONV,
+    says="with the bias added once for each tap",
+    look="The bias is added once to every output element: move it out of the loop over the taps.",
+)(_changed_bias(lambda b, w, parameters: b * int(np.prod(w.shape[2:]))))
+
+PAGE.call_twist(
+    "bias per input channel",
+    "CONV-3",
+    CONV,
+    says="with the bias added once for each input channel",
+    look="The bias is added once to every output element: move it out of the loop over the input channels.",
+)(_changed_bias(lambda b, w, parameters: b * w.shape[1]))
+
+PAGE.call_twist(
+    "first bias for every channel",
+    "CONV-3",
+    CONV,
+    says="with the bias of the first output channel for all of them",
+    look="Output channel o gets b[o]: look for b[0], or for a bias that is a single number.",
+)(_changed_bias(lambda b, w, parameters: np.full_like(b, b[0]) if len(b) else b))
+
+
+@PAGE.call_twist(
+    "bias along the wrong axis",
+    "CONV-3",
+    CONV,
+    says="with the bias added along the last axis, b[ow]",
+    look="NumPy lines shapes up from the right, so y + b adds b along the width: b must become "
+    "b.reshape(-1, 1, 1) for outputs n o oh ow.",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        outputs = evaluate(operator, inputs, parameters)
+        if inputs.get("b") is None:
+            return outputs
+        # Raises, or gives the wrong shape, where y + b does.
+        return {"y": evaluate(operator, _without_bias(inputs), parameters)["y"] + inputs["b"]}
+
+    return twisted
+
+
+@PAGE.call_twist(
+    "bias required",
+    "CONV-3",
+    BOTH,
+    says="except that it needs a bias",
+    look="A call without a bias is one whose bias is zero: test for None before b is used.",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        if inputs.get("b") is None:
+            raise AttributeError("'NoneType' object has no attribute 'reshape'")
+        return evaluate(operator, inputs, parameters)
+
+    return twisted
+
+
+# --- CONV-4: groups --------------------------------------------------------------------------------------
+
+
+def channels_in_order(order: Callable[[int, int], Array], axes: Mapping[str, int]) -> CallTwist:
+    """Take an axis of some arrays for another order of channels, on the way in and on the way out.
+
+    `order(channels, groups)` gives the channel that is found at each place; `axes` gives, by array, the
+    axis that channels lie along.
+    """
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            lead = next(name for name in axes if name in inputs)
+            found = order(inputs[lead].shape[axes[lead]], parameters["groups"])
+            moved = {
+                name: np.take(inputs[name], found, axis=axis)
+                for name, axis in axes.items()
+                # What does not fit is left for the standard to refuse.
+                if inputs.get(name) is not None and inputs[name].shape[axis] == len(found)
+            }
+            outputs = evaluate(operator, {**inputs, **moved}, parameters)
+            back = np.argsort(found)
+            return {
+                name: np.take(array, back, axis=axes[name]) if name in axes else array
+                for name, array in outputs.items()
+            }
+
+        return twisted
+
+    return twist
+
+
+def interleaved(channels: int, groups: int) -> Array:
+    """Channels 0, G, 2G, …, then 1, G + 1, …: what a group consists of when c mod G numbers the groups."""
+    return np.argsort(np.arange(channels) % groups, kind="stable")
+
+
+@PAGE.call_twist(
+    "groups ignored",
+    "CONV-4",
+    BOTH,
+    says="when every output channel sees the first input channels, whatever its group",
+    look="Output channel o of group g = ⌊o / (O / groups)⌋ sees the input channels from g·I on, where I is "
+    "the number that its kernel has.",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        x, seen = inputs["x"], inputs["w"].shape[1]
+        first = np.take(x, np.arange(x.shape[1]) % max(seen, 1), axis=1)
+        outputs = evaluate(operator, {**inputs, "x": first}, parameters)
+        if "dx" not in outputs or not seen:
+            return outputs
+        # Gradients of all groups meet in the first channels.
+        dx = np.zeros_like(outputs["dx"])
+        by_group = outputs["dx"].reshape(len(x), parameters["groups"], seen, *x.shape[2:])
+        dx[:, :seen] = by_group.sum(axis=1)
+        return {**outputs, "dx": dx}
+
+    return twisted
+
+
+PAGE.call_twist(
+    "groups interleaved",
+    "CONV-4",
+    BOTH,
+    says="when output channel o belongs to group o mod groups",
+    look="Groups are contiguous blocks of output channels: the group of o is o // (O // groups), not "
+    "o % groups.",
+)(channels_in_order(interleaved, {"w": 0, "b": 0, "dy": 1, "y": 1, "dw": 0, "db": 0}))
+
+PAGE.call_twist(
+    "input channels interleaved",
+    "CONV-4",
+    BOTH,
+    says="when input channel c belongs to group c mod groups",
+    look="Groups are contiguous blocks of input channels: reshape x to n, groups, C // groups, … and not to "
+    "n, C // groups, groups, ….",
+)(channels_in_order(interleaved, {"x": 1, "dx": 1}))
+
+PAGE.call_twist(
+    "output channels interleaved",
+    "CONV-4",
+    CONV,
+    says="with the groups' results taken in turns instead of one after the other",
+    look="The output channels of the first group come first: concatenate the groups' results along the "
+    "channels, or stack them in front of the channels and not behind.",
+)(
+    changing_output(
+        "y",
+        lambda y, inputs, parameters: np.take(
+            y, np.argsort(interleaved(y.shape[1], parameters["groups"])), axis=1
+        ),
+    )
+)
+
+
+def _first_block(array: Array, groups: int) -> Array:
+    """Repeat the block of the first group for all of them."""
+    return np.take(array, np.arange(len(array)) % max(len(array) // groups, 1), axis=0)
+
+
+PAGE.call_twist(
+    "kernels of the first group for all groups",
+    "CONV-4",
+    CONV,
+    says="when every group uses the kernels of the first one",
+    look="The kernels of group g are w[g·O/groups : (g + 1)·O/groups]: look for an index into w that counts "
+    "within the group.",
+)(
+    changing_inputs(lambda inputs, parameters: {"w": _first_block(inputs["w"], parameters["groups"])}),
+)
+
+PAGE.call_twist(
+    "biases of the first group for all groups",
+    "CONV-4",
+    CONV,
+    says="when every group uses the biases of the first one",
+    look="Output channel o gets b[o], whatever its group: look for an index into b that counts within the "
+    "group.",
+)(_changed_bias(lambda b, w, parameters: _first_block(b, parameters["groups"])))
+
+# --- CONV-5: rounding ------------------------------------------------------------------------------------
+
+
+@PAGE.steps_twist(
+    "half types accumulated in half",
+    "CONV-5",
+    BOTH,
+    says="when float16 products are added in float16",
+    look="A float16 sum stops growing at 2048 when ones are added: multiply and add in float32, and round to "
+    "float16 at the end.",
+)
+def _(steps: Steps) -> Steps:
+    def multiply(left: Array, right: Array) -> Array:
+        if left.dtype != np.float16:
+            return steps.multiply(left, right)
+        total = np.zeros((left @ right).shape, np.float16)
+        for k in range(left.shape[-1]):
+            total = total + left[..., :, k, None] * right[..., None, k, :]
+        return total
+
+    def add(cols: Array, positions: Positions, size: Size) -> Array:
+        if cols.dtype != np.float16:
+            return steps.add(cols, positions, size)
+        dx = np.zeros((*cols.shape[:2], int(np.prod(size))), np.float16)
+        inside = real(positions, size)
+        index: Any = (slice(None), slice(None), plane(positions, size)[inside])
+        np.add.at(dx, index, cols[:, :, inside])
+        return dx.reshape(*cols.shape[:2], *size)
+
+    return replace(steps, multiply=multiply, add=add)
+
+
+def _fewer_digits(array: Array, bits: int) -> Array:
+    """Round float32 numbers to `bits` bits of significand, ties to even."""
+    if array.dtype != np.float32:
+        return array
+    drop = 24 - bits
+    pattern = np.ascontiguousarray(array).view(np.uint32).astype(np.uint64)
+    odd = (pattern >> np.uint64(drop)) & np.uint64(1)
+    rounded = pattern + np.uint64((1 << (drop - 1)) - 1) + odd
+    kept = rounded & np.uint64(~((1 << drop) - 1) & 0xFFFFFFFF)
+    return np.where(np.isfinite(array), kept.astype(np.uint32).view(np.float32), array).reshape(array.shape)
+
+
+def _factors(change: Callable[[Array], Array]) -> CallTwist:
+    """Change the factors of every product: x, w and dy, not the bias."""
+    return changing_inputs(
+        lambda inputs, parameters: {name: change(inputs[name]) for name in ("x", "w", "dy") if name in inputs}
+    )
+
+
+PAGE.call_twist(
+    "float32 products in lower precision",
+    "CONV-5",
+    BOTH,
+    says="with the factors rounded to TF32 (11 bits) first",
+    look="float32 has 24 bits: switch TF32 off, for instance torch.backends.cudnn.allow_tf32 = False or "
+    "jax.default_matmul_precision('highest').",
+)(_factors(lambda array: _fewer_digits(array, 11)))
+
+PAGE.call_twist(
+    "float32 products in bfloat16",
+    "CONV-5",
+    BOTH,
+    says="with the factors rounded to bfloat16 (8 bits) first",
+    look="float32 has 24 bits: switch bfloat16 products off, for instance "
+    "torch.set_float32_matmul_precision('highest') or ONEDNN_DEFAULT_FPMATH_MODE=STRICT.",
+)(_factors(lambda array: _fewer_digits(array, 8)))
+
+
+def computed_in(name: str, applies: Callable[[np.dtype[Any]], bool]) -> CallTwist:
+    """Convert all arrays to another dtype, compute, and convert back."""
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            dtype = inputs["x"].dtype
+            given = {key: array for key, array in inputs.items() if array is not None}
+            if not applies(dtype) or any(array.dtype != dtype for array in given.values()):
+                return evaluate(operator, inputs, parameters)
+            other = {key: array.astype(name) for key, array in given.items()}
+            return {key: array.astype(dtype) for key, array in evaluate(operator, other, parameters).items()}
+
+        return twisted
+
+    return twist
+
+
+PAGE.call_twist(
+    "float64 through float32",
+    "CONV-5",
+    BOTH,
+    says="when float64 is computed in float32",
+    look="float64 has 53 bits: look for a float32 buffer or conversion, or a default dtype that is float32.",
+)(computed_in("float32", lambda dtype: dtype == np.float64))
+
+PAGE.call_twist(
+    "integers through float32",
+    "CONV-5",
+    BOTH,
+    says="when integers are computed in float32",
+    look="float32 holds integers up to 2^24 only: compute integers in an integer dtype.",
+)(computed_in("float32", lambda dtype: dtype.kind in "iu"))
+
+PAGE.call_twist(
+    "integers through float64",
+    "CONV-5",
+    BOTH,
+    says="when integers are computed in float64",
+    look="float64 holds integers up to 2^53 only: compute integers in an integer dtype; np.zeros without a "
+    "dtype makes a float64 buffer.",
+)(computed_in("float64", lambda dtype: dtype.kind in "iu"))
+
+# --- CONV-6: zero input channels -------------------------------------------------------------------------
+
+PAGE.call_twist(
+    "no channels in, no channels out",
+    "CONV-6",
+    CONV,
+    says="except that without input channels there are no output channels either",
+    look="The output has as many channels as the weights say; without input channels it holds the bias.",
+)(changing_output("y", lambda y, inputs, parameters: y if inputs["x"].shape[1] else y[:, :0]))
+
+PAGE.call_twist(
+    "no channels in, no bias",
+    "CONV-6",
+    CONV,
+    says="except that without input channels the bias is left out",
+    look="A sum over no channels is zero, and the bias is added to it: look for an early return of zeros.",
+)(changing_output("y", lambda y, inputs, parameters: y if inputs["x"].shape[1] else np.zeros_like(y)))
+
+
+@PAGE.call_twist(
+    "zero input channels refused",
+    "CONV-6",
+    BOTH,
+    says="except that an input without channels is refused",
+    look="A sum over no channels is zero: look for a division by the number of channels, or a check that "
+    "asks for at least one.",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        if not inputs["x"].shape[1]:
+            raise ValueError("x has no channels")
+        return evaluate(operator, inputs, parameters)
+
+    return twisted
+
+
+# --- CONV-7: refused channels and bias -------------------------------------------------------------------
+
+
+@PAGE.call_twist(
+    "surplus channels ignored",
+    "CONV-7",
+    CONV,
+    says="except that input channels that no weight belongs to are left out",
+    look="x has I · groups channels, or is refused: check the channels, since a loop over those of the "
+    "weight does not notice the rest.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    inputs["x"] = inputs["x"][:, : inputs["w"].shape[1] * parameters["groups"]]
+
+
+@PAGE.call_twist(
+    "surplus kernel slices ignored",
+    "CONV-7",
+    CONV,
+    says="except that kernel slices that no input channel belongs to are left out",
+    look="w has C / groups input channels, or is refused: check the channels, since a loop over those of x, "
+    "or zip, does not notice the rest.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    inputs["w"] = inputs["w"][:, : inputs["x"].shape[1] // parameters["groups"]]
+
+
+@PAGE.call_twist(
+    "weight broadcast over channels",
+    "CONV-7",
+    CONV,
+    says="except that weights with one input channel are used for all",
+    look="w has C / groups input channels, or is refused: check the channels, since NumPy repeats axes of "
+    "length one.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
+    w = inputs["w"]
+    channels = inputs["x"].shape[1] // parameters["groups"]
+    inputs["w"] = np.broadcast_to(w, (len(w), channels, *w.shape[2:]))
+
+    def folded(outputs: Outputs) -> Outputs:
+        if "dw" not in outputs or w.shape[1] == channels:
+            return outputs
+        return {**outputs, "dw": outputs["dw"].sum(axis=1, keepdims=True)}
+
+    return folded
+
+
+@PAGE.call_twist(
+    "bias broadcast",
+    "CONV-7",
+    ("conv",),
+    says="except that a bias of length one is added to all output channels",
+    look="b has one element for each output channel, or is refused: check its length, since NumPy repeats "
+    "axes of length one.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    if "b" in inputs:
+        inputs["b"] = np.broadcast_to(inputs["b"], (len(inputs["w"]),))
+
+
+@PAGE.call_twist(
+    "surplus biases ignored",
+    "CONV-7",
+    ("conv",),
+    says="except that biases that no output channel belongs to are left out",
+    look="b has one element for each output channel, or is refused: check its length, since a loop over the "
+    "output channels does not notice the rest.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    if "b" in inputs:
+        inputs["b"] = cropped(inputs["b"], (len(inputs["w"]),))
+
+
+@PAGE.call_twist(
+    "groups rounded down",
+    "CONV-7",
+    CONV,
+    says="except that channels that do not fill a group are left out",
+    look="groups divides the number of input channels and of output channels, or is refused: // leaves a "
+    "rest that must be checked.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
+    groups, given = parameters["groups"], dict(inputs)
+    c = inputs["x"].shape[1] // groups * groups
+    o = len(inputs["w"]) // groups * groups
+    inputs["x"] = inputs["x"][:, :c]
+    for name, axis in (("w", 0), ("b", 0), ("dy", 1)):
+        if name in inputs and inputs[name].shape[axis] == len(given["w"]):
+            inputs[name] = np.take(inputs[name], range(o), axis=axis)
+
+    def filled(outputs: Outputs) -> Outputs:
+        """Zeros in the channels that were left out."""
+        channels = {"y": len(given["w"]), "dx": given["x"].shape[1]}
+        rows = {"dw": len(given["w"]), "db": len(given["w"])}
+        whole = {}
+        for name, array in outputs.items():
+            axis = 0 if name in rows else 1
+            missing = {**channels, **rows}[name] - array.shape[axis]
+            whole[name] = np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])
+        return whole
+
+    return filled
+
+
+@PAGE.call_twist(
+    "zero groups are one",
+    "CONV-7",
+    CONV,
+    says="except that 0 groups count as 1",
+    look="groups is at least 1: look for `groups or 1`.",
+)
+@mending
+def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
+    parameters["groups"] = parameters["groups"] or 1

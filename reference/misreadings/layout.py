@@ -1,0 +1,195 @@
+"""Misreadings of layouts (LAYOUT-1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
+from convform.reference.misreadings.misreading import (
+    CallTwist,
+    Evaluate,
+    Inputs,
+    Page,
+    Parameters,
+    Reorder,
+    changing_inputs,
+    changing_parameters,
+    rank_of,
+    reordered,
+    weights_read_in_order,
+)
+
+PAGE = Page("layout", "LAYOUT")
+
+COLUMNS = ("im2col", "col2im")
+
+
+# --- LAYOUT-1: named axes --------------------------------------------------------------------------------
+
+
+def tap_first(cols: Array) -> Array:
+    """Order the rows (kh kw c) and read them as (c kh kw)."""
+    rank = rank_of(cols)
+    return np.moveaxis(cols, 1, 1 + rank).reshape(cols.shape)
+
+
+def channel_first(cols: Array) -> Array:
+    """Undo `tap_first`."""
+    rank = rank_of(cols)
+    n, c, *rest = cols.shape
+    return np.moveaxis(cols.reshape(n, *rest[:rank], c, *rest[rank:]), 1 + rank, 1)
+
+
+def tap_first_weights(w: Array, groups: int) -> Array:
+    """Read weights "o i kh kw" as if their rows were (kh kw i)."""
+    o, i, *kernel = w.shape
+    return np.moveaxis(w.reshape(o, *kernel, i), -1, 1)
+
+
+def _columns_tap_first() -> CallTwist:
+    in_columns = reordered(tap_first, channel_first)
+    in_weights = weights_read_in_order(tap_first_weights)
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        columns, weights = in_columns(evaluate), in_weights(evaluate)
+
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            chosen = weights if "w" in inputs else columns
+            return chosen(operator, inputs, parameters)
+
+        return twisted
+
+    return twist
+
+
+PAGE.call_twist(
+    "columns ordered tap first",
+    "LAYOUT-1",
+    (*COLUMNS, "conv", "conv.backward"),
+    says="with the rows of the columns in the order (kh kw c)",
+    look="Rows are (c kh kw), the taps of one channel together, and so are the weights i kh kw. "
+    "Move the channel in front of the taps before you merge the axes, or declare the layout that you have.",
+)(_columns_tap_first())
+
+
+def _reversed_axes(array: Array, first: int, count: int) -> Array:
+    axes = list(range(array.ndim))
+    axes[first : first + count] = axes[first : first + count][::-1]
+    return array.transpose(axes)
+
+
+def _axes_reversed_within(first: Callable[[int], int]) -> tuple[Reorder, Reorder]:
+    """Reverse the spatial axes that start at `first(rank)` without changing the shape; and undo that."""
+
+    def forth(cols: Array) -> Array:
+        rank = rank_of(cols)
+        return _reversed_axes(cols, first(rank), rank).reshape(cols.shape)
+
+    def back(cols: Array) -> Array:
+        rank = rank_of(cols)
+        start, shape = first(rank), list(cols.shape)
+        shape[start : start + rank] = shape[start : start + rank][::-1]
+        return _reversed_axes(cols.reshape(shape), start, rank)
+
+    return forth, back
+
+
+PAGE.call_twist(
+    "taps transposed",
+    "LAYOUT-1",
+    COLUMNS,
+    says="with the taps of a window in the order (kw kh)",
+    look="The taps are (kh kw), those of one row together: the loop over kw is the inner one.",
+)(reordered(*_axes_reversed_within(lambda rank: 2)))
+
+PAGE.call_twist(
+    "windows transposed",
+    "LAYOUT-1",
+    (*COLUMNS, "conv"),
+    says="with the windows in the order (ow oh)",
+    look="The windows are (oh ow), those of one row together: the loop over ow is the inner one.",
+)(
+    reordered(
+        *_axes_reversed_within(lambda rank: 2 + rank),
+        lambda y: _reversed_axes(y, 2, y.ndim - 2).reshape(y.shape),
+    )
+)
+
+
+def _samples_last(cols: Array) -> Array:
+    """Order the columns (oh ow n) and read them as (n oh ow)."""
+    rank, (n, *rest) = rank_of(cols), cols.shape
+    mixed = np.moveaxis(cols, 0, -1).reshape(*rest[: 1 + rank], n, *rest[1 + rank :])
+    return np.moveaxis(mixed, 1 + rank, 0)
+
+
+def _samples_first(cols: Array) -> Array:
+    """Undo `_samples_last`."""
+    rank, (n, *rest) = rank_of(cols), cols.shape
+    return np.moveaxis(np.moveaxis(cols, 0, 1 + rank).reshape(*rest, n), -1, 0)
+
+
+def _samples_last_in_y(y: Array) -> Array:
+    n, o, *windows = y.shape
+    return np.moveaxis(y, 0, -1).reshape(o, n, *windows).swapaxes(0, 1)
+
+
+PAGE.call_twist(
+    "samples mixed into columns",
+    "LAYOUT-1",
+    (*COLUMNS, "conv"),
+    says="with columns of different samples interleaved",
+    look="A matrix for the whole batch has its columns either as (n oh ow) or as (oh ow n): "
+    "reshape it in the order in which it was built.",
+)(reordered(_samples_last, _samples_first, _samples_last_in_y))
+
+
+def _windows_then_taps(cols: Array) -> Array:
+    """Order the axes n c oh ow kh kw and read them as n c kh kw oh ow."""
+    rank = rank_of(cols)
+    return _exchanged(cols, rank).reshape(cols.shape)
+
+
+def _taps_then_windows(cols: Array) -> Array:
+    """Undo `_windows_then_taps`."""
+    rank, (n, c, *rest) = rank_of(cols), cols.shape
+    return _exchanged(cols.reshape(n, c, *rest[rank:], *rest[:rank]), rank)
+
+
+def _exchanged(cols: Array, rank: int) -> Array:
+    return np.moveaxis(cols, range(2, 2 + rank), range(-rank, 0))
+
+
+PAGE.call_twist(
+    "reshape instead of transpose",
+    "LAYOUT-1",
+    (*COLUMNS, "conv"),
+    says="with the right shape but the axes still in their old order",
+    look="reshape cuts the values in the order in which they lie; it moves no axis. Transpose first.",
+)(reordered(_windows_then_taps, _taps_then_windows, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape)))
+
+
+def _transposed(inputs: dict[str, Array], parameters: Parameters) -> dict[str, Array]:
+    if "x" not in inputs:
+        return {}
+    return {"x": _reversed_axes(inputs["x"], 2, inputs["x"].ndim - 2)}
+
+
+def _transposed_size(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+    if "input_size" not in parameters:
+        return {}
+    n, c, *spatial = parameters["input_size"]
+    return {"input_size": (n, c, *spatial[::-1])}
+
+
+PAGE.call_twist(
+    "height and width exchanged",
+    "LAYOUT-1",
+    (*COLUMNS, "conv"),
+    says="with x read as n c w h",
+    look="The axes of x are n c h w: rows come before columns. Look where you unpack the shape.",
+)(lambda evaluate: changing_inputs(_transposed)(changing_parameters(_transposed_size)(evaluate)))

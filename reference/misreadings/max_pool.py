@@ -1,0 +1,433 @@
+"""Misreadings of max pooling (MAXPOOL-1 to -6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from convform.reference.checks import Array
+from convform.reference.evaluation import Outputs
+from convform.reference.misreadings.misreading import (
+    CallTwist,
+    Evaluate,
+    Inputs,
+    Page,
+    Parameters,
+    StepsTwist,
+    changing_outputs,
+)
+from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.window import Window
+
+PAGE = Page("max_pool", "MAXPOOL")
+
+MAX, MAX_GRADIENT = "max_pool", "max_pool.backward"
+
+
+LARGE_NEGATIVE = -1e9
+"""What people take for minus infinity."""
+
+
+def lowest_finite(dtype: np.dtype[Any]) -> float:
+    """Most negative finite number of a dtype."""
+    return float(np.finfo(dtype).min) if dtype.kind == "f" else int(np.iinfo(dtype).min)
+
+
+def as_element(value: float, dtype: np.dtype[Any]) -> Array:
+    """Write a number in a dtype; what an integer dtype cannot hold becomes its smallest number."""
+    with np.errstate(over="ignore"):
+        return np.asarray(value if dtype.kind == "f" else max(value, lowest_finite(dtype))).astype(dtype)
+
+
+def starting_at(start: Callable[[np.dtype[Any]], float]) -> CallTwist:
+    """Start the running maximum at a number: a window below it selects nothing."""
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            x = inputs["x"]
+            first = as_element(start(x.dtype), x.dtype)
+            if not operator.endswith(".backward"):
+                outputs = evaluate(operator, inputs, parameters)
+                below = outputs["y"] < first
+                index = np.where(below, -1, outputs["indices"])
+                return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
+            y = evaluate(operator.removesuffix(".backward"), {"x": x}, parameters)["y"]
+            # Let the standard refuse a dy of another shape.
+            dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
+            return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, parameters)
+
+        return twisted
+
+    return twist
+
+
+def padding_with(value: Callable[[np.dtype[Any]], float]) -> StepsTwist:
+    """Let padding, and whatever lies beyond it, take part in the comparison with a number."""
+
+    def twist(steps: Steps) -> Steps:
+        def read(x: Array, positions: Positions, outside: Any) -> Array:
+            return steps.read(x, positions, as_element(value(x.dtype), x.dtype))
+
+        def select(cols: Array, real: Array) -> Array:
+            return steps.select(cols, np.ones_like(real))
+
+        return replace(steps, read=read, select=select)
+
+    return twist
+
+
+def window_of(parameters: Parameters) -> Window:
+    """Build the window of a pooling operator."""
+    names = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+    return Window.of(*(parameters[name] for name in names))
+
+
+def _grid(per_axis: Sequence[Sequence[int]]) -> list[Array]:
+    return list(np.meshgrid(*(np.array(values, int) for values in per_axis), indexing="ij"))
+
+
+def row_major(coordinates: Sequence[Array], size: Sequence[int]) -> Array:
+    """Number positions row by row: h·W + w."""
+    index = np.zeros_like(coordinates[0])
+    for coordinate, n in zip(coordinates, size, strict=True):
+        index = index * n + coordinate
+    return index
+
+
+def numbering(formula: Callable[[list[Array], Window, tuple[int, ...]], Array]) -> CallTwist:
+    """Number the selected elements in another way: `formula(coordinates, window, shape of x)`."""
+
+    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+        index, shape = outputs["indices"], inputs["x"].shape
+        coordinates: list[Array] = []
+        rest = index
+        for n in reversed(shape[2:]):
+            rest, coordinate = np.divmod(rest, n)
+            coordinates.insert(0, coordinate)
+        return {"indices": np.where(index < 0, index, formula(coordinates, window_of(parameters), shape))}
+
+    return changing_outputs(change)
+
+
+# --- MAXPOOL-1: value ------------------------------------------------------------------------------------
+
+PAGE.call_twist(
+    "maximum starts at zero",
+    "MAXPOOL-1",
+    (MAX, MAX_GRADIENT),
+    says="when the running maximum starts at 0",
+    look="A window of negative numbers has a negative maximum: start from −∞ (for integers: the smallest "
+    "one), or from the first element of the window.",
+)(starting_at(lambda dtype: 0))
+
+PAGE.call_twist(
+    "maximum starts at a large negative number",
+    "MAXPOOL-1",
+    (MAX, MAX_GRADIENT),
+    says="when the running maximum starts at −1e9",
+    look="Inputs may be smaller than any number that looks small enough: start from −∞ (for integers: the "
+    "smallest one), or from the first element of the window.",
+)(starting_at(lambda dtype: LARGE_NEGATIVE))
+
+
+def _first_window(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+    first = np.zeros(outputs["y"].shape[2:], bool)
+    first[(slice(0, 1),) * first.ndim] = True
+    return {name: np.where(first, array, np.zeros((), array.dtype)) for name, array in outputs.items()}
+
+
+PAGE.call_twist(
+    "first window only",
+    "MAXPOOL-1",
+    (MAX,),
+    says="for the first window of each plane, and 0 for all others",
+    look="Every window has a maximum. Is the return statement inside the loop?",
+)(changing_outputs(_first_window))
+
+
+@PAGE.steps_twist(
+    "largest magnitude",
+    "MAXPOOL-1",
+    (MAX, MAX_GRADIENT),
+    says="when the element of the largest absolute value is selected",
+    look="The largest element is asked for, and −2 is smaller than 1: compare the elements, not their "
+    "absolute values.",
+)
+def _(steps: Steps) -> Steps:
+    def select(cols: Array, real: Array) -> Array:
+        return steps.select(np.where(real, np.abs(cols), cols), real)
+
+    return replace(steps, select=select)
+
+
+# --- MAXPOOL-2: padding never wins -----------------------------------------------------------------------
+
+PAGE.steps_twist(
+    "padding counts as zero",
+    "MAXPOOL-2",
+    (MAX, MAX_GRADIENT),
+    says="when padding counts as 0",
+    look="A 0 from the border beats negative elements: pad with −∞, or take the maximum over real elements "
+    "only.",
+    dialect=("maxpad", "zero"),
+)(padding_with(lambda dtype: 0))
+
+PAGE.steps_twist(
+    "padding counts as a large negative number",
+    "MAXPOOL-2",
+    (MAX, MAX_GRADIENT),
+    says="when padding counts as −1e9",
+    look="Elements below −1e9 lose against the border: pad with −∞ (for integers: the smallest one), or "
+    "take the maximum over real elements only.",
+)(padding_with(lambda dtype: LARGE_NEGATIVE))
+
+# --- MAXPOOL-3: window with no real element --------------------------------------------------------------
+
+PAGE.steps_twist(
+    "empty window gives the lowest finite number",
+    "MAXPOOL-3",
+    (MAX,),
+    says="when padding counts as the lowest finite number",
+    look="A window with no real element has the maximum −∞ (for integers: the smallest one): pad with −∞ "
+    "instead of the lowest finite number.",
+    dialect=("maxpad", "lowest"),
+)(padding_with(lowest_finite))
+
+
+def _no_element(outputs: Outputs) -> Array:
+    """Windows that see no element of the input."""
+    return np.asarray(outputs["indices"] < 0)
+
+
+PAGE.call_twist(
+    "empty window gives zero",
+    "MAXPOOL-3",
+    (MAX,),
+    says="with 0 for windows that lie in padding altogether",
+    look="The maximum of nothing is −∞ (for integers: the smallest one), with index −1.",
+)(
+    changing_outputs(
+        lambda outputs, inputs, parameters: {"y": np.where(_no_element(outputs), 0, outputs["y"])}
+    )
+)
+
+
+def _first_beyond(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+    """Walk from the start of an empty window in steps of the dilation until the border is passed."""
+    window, size = window_of(parameters), inputs["x"].shape[2:]
+    corners = _grid(
+        [
+            [start if start >= 0 else start % d for start in range(-low, o * s - low, s)]
+            for o, s, d, (low, _) in zip(
+                outputs["y"].shape[2:], window.stride, window.dilation, window.padding, strict=True
+            )
+        ]
+    )
+    return {"indices": np.where(_no_element(outputs), row_major(corners, size), outputs["indices"])}
+
+
+PAGE.call_twist(
+    "empty window has an index outside of the plane",
+    "MAXPOOL-3",
+    (MAX,),
+    says="with the index of a position beyond the input for windows that lie in padding altogether",
+    look="A window with no real element selects nothing: its index is −1.",
+)(changing_outputs(_first_beyond))
+
+# --- MAXPOOL-4: NaN and infinities -----------------------------------------------------------------------
+
+
+@PAGE.steps_twist(
+    "nan ignored",
+    "MAXPOOL-4",
+    (MAX,),
+    says="when NaN is skipped",
+    look="A window that sees a NaN gives NaN: np.maximum and max() of an array keep it, np.fmax and "
+    "np.nanmax do not.",
+    dialect=("nan", "ignore"),
+)
+def _(steps: Steps) -> Steps:
+    def select(cols: Array, real: Array) -> Array:
+        seen = real & ~np.isnan(cols)
+        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+        return np.where(seen.any(axis=2), steps.select(numbers, seen), steps.select(cols, real))
+
+    return replace(steps, select=select)
+
+
+@PAGE.steps_twist(
+    "nan only where it comes first",
+    "MAXPOOL-4",
+    (MAX,),
+    says="when NaN only counts where it is the first element of its window",
+    look="No comparison with NaN is true, so `if v > best` never takes a NaN over, and never leaves one "
+    "either. Ask for NaN explicitly, or use np.maximum.",
+)
+def _(steps: Steps) -> Steps:
+    def select(cols: Array, real: Array) -> Array:
+        seen = real & ~np.isnan(cols)
+        first = np.broadcast_to(real.argmax(axis=0), cols[:, :, 0].shape)
+        number = ~np.isnan(np.take_along_axis(cols, first[:, :, None], axis=2)[:, :, 0])
+        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+        return np.where(number & real.any(axis=0), steps.select(numbers, seen), np.where(number, -1, first))
+
+    return replace(steps, select=select)
+
+
+PAGE.call_twist(
+    "nan has no index",
+    "MAXPOOL-4",
+    (MAX,),
+    says="when the index is looked for among the elements that equal the maximum, as none equals NaN",
+    look="NaN equals nothing, not even itself, so `x == y` finds no element in a window that holds one: "
+    "select by argmax, or take the index along with the maximum.",
+)(
+    changing_outputs(
+        lambda outputs, inputs, parameters: {
+            "indices": np.where(np.isnan(outputs["y"]), math.prod(inputs["x"].shape[2:]), outputs["indices"])
+        }
+    )
+)
+
+PAGE.call_twist(
+    "minus infinity replaced",
+    "MAXPOOL-4",
+    (MAX, MAX_GRADIENT),
+    says="when the running maximum starts at the lowest finite number",
+    look="A window of −∞ alone has the maximum −∞, and its gradient goes to the first of them: start from "
+    "−∞, or from the first element.",
+)(starting_at(lowest_finite))
+
+# --- MAXPOOL-5: indices ----------------------------------------------------------------------------------
+
+
+def _in_window(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    starts = _grid(
+        [
+            [i * s - low for i in range(o)]
+            for o, s, (low, _) in zip(coordinates[0].shape[2:], window.stride, window.padding, strict=True)
+        ]
+    )
+    taps = [(q - start) // d for q, start, d in zip(coordinates, starts, window.dilation, strict=True)]
+    return row_major(taps, window.kernel)
+
+
+def _in_padded_plane(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    size = [n + low + high for n, (low, high) in zip(shape[2:], window.padding, strict=True)]
+    return row_major([q + low for q, (low, _) in zip(coordinates, window.padding, strict=True)], size)
+
+
+def _in_array(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    samples, channels = np.indices(coordinates[0].shape)[:2]
+    return row_major([samples, channels, *coordinates], shape)
+
+
+def _channels_last(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    channels = np.indices(coordinates[0].shape)[1]
+    return row_major([*coordinates, channels], (*shape[2:], shape[1]))
+
+
+def _column_major(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    return row_major(coordinates[::-1], shape[:1:-1])
+
+
+PAGE.call_twist(
+    "index in the window",
+    "MAXPOOL-5",
+    (MAX,),
+    says="with indices that count inside each window (kh·KW + kw)",
+    look="An index is a position in the unpadded plane: add the start of the window before you write h·W + "
+    "w.",
+    dialect=("index", "window"),
+)(numbering(_in_window))
+
+PAGE.call_twist(
+    "index in the padded plane",
+    "MAXPOOL-5",
+    (MAX,),
+    says="with indices that count the padding too",
+    look="An index is a position in the unpadded plane: subtract the padding from row and column, and "
+    "multiply the row by W, not by the padded width.",
+)(numbering(_in_padded_plane))
+
+PAGE.call_twist(
+    "index in the whole array",
+    "MAXPOOL-5",
+    (MAX,),
+    says="with indices that count through samples and channels",
+    look="Indices start at 0 in every plane: h·W + w, without the offset of sample and channel.",
+    dialect=("index", "nchw"),
+)(numbering(_in_array))
+
+PAGE.call_twist(
+    "index with channels last",
+    "MAXPOOL-5",
+    (MAX,),
+    says="with indices that count (h·W + w)·C + c",
+    look="Channels do not enter the count: h·W + w, whatever the layout of the arrays.",
+    dialect=("index", "nhwc"),
+)(numbering(_channels_last))
+
+PAGE.call_twist(
+    "index column by column",
+    "MAXPOOL-5",
+    (MAX,),
+    says="with indices that count column by column (w·H + h)",
+    look="Positions are counted row by row: h·W + w.",
+)(numbering(_column_major))
+
+# --- MAXPOOL-6: ties -------------------------------------------------------------------------------------
+
+
+def last_of_equals(steps: Steps) -> Steps:
+    """Select the last maximum of every window."""
+
+    def select(cols: Array, real: Array) -> Array:
+        tap = steps.select(cols[:, :, ::-1], real[::-1])
+        return np.where(tap < 0, tap, cols.shape[2] - 1 - tap)
+
+    return replace(steps, select=select)
+
+
+PAGE.steps_twist(
+    "last maximum",
+    "MAXPOOL-6",
+    (MAX,),
+    says="when the last of equal elements is selected",
+    look="Among equal elements the first one in row-major order of the window counts: compare with > and "
+    "not with >=.",
+    dialect=("ties", "last"),
+)(last_of_equals)
+
+
+@PAGE.call_twist(
+    "ties counted column by column",
+    "MAXPOOL-6",
+    (MAX, MAX_GRADIENT),
+    says="when ties are decided column by column",
+    look="Among equal elements the first one row by row counts. Is your inner loop the one over the rows?",
+)
+def _(evaluate: Evaluate) -> Evaluate:
+    # In the plane with its spatial axes reversed, columns are rows.
+    def reversed_axes(array: Array) -> Array:
+        return array.transpose(0, 1, *range(array.ndim - 1, 1, -1))
+
+    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        turned = {
+            name: value[::-1] if isinstance(value, tuple) else value for name, value in parameters.items()
+        }
+        outputs = evaluate(operator, {name: reversed_axes(array) for name, array in inputs.items()}, turned)
+        answer = {name: reversed_axes(array) for name, array in outputs.items()}
+        if "indices" not in answer:
+            return answer
+        # What was counted row by row in the reversed plane is now counted column by column.
+        shape = inputs["x"].shape
+        back = numbering(lambda coordinates, window, _: row_major(coordinates[::-1], shape[2:]))
+        plane = {"x": reversed_axes(inputs["x"])}
+        return back(lambda *_: answer)(operator, plane, parameters)
+
+    return twisted

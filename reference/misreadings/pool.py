@@ -1,0 +1,151 @@
+"""Misreadings of what pooling adds to the window (POOL-1 and POOL-2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from convform.reference.evaluation import Outputs
+from convform.reference.misreadings.misreading import (
+    POOLS,
+    Evaluate,
+    Inputs,
+    Page,
+    Parameters,
+    changing_outputs,
+    first_only,
+)
+from convform.reference.misreadings.steps import Steps, counting, on_all_axes
+from convform.reference.window import Size, Window, per_axis
+from convform.spec.operators import OPERATORS
+
+PAGE = Page("pool", "POOL")
+
+
+# --- POOL-1: default stride ------------------------------------------------------------------------------
+
+
+StrideOf = Callable[[Window], Size]
+
+
+def default_stride(stride_of: StrideOf) -> Callable[[Evaluate], Evaluate]:
+    """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
+
+    def twist(evaluate: Evaluate) -> Evaluate:
+        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+            if parameters["stride"] is not None:
+                return evaluate(operator, inputs, parameters)
+            rank = OPERATORS[operator].rank
+            kernel = per_axis("kernel", parameters["kernel"], rank)
+            window = Window.of(kernel, None, parameters["padding"], parameters["dilation"])
+            stride = stride_of(window)
+            changed = {**parameters, "stride": stride}
+            if "dy" in inputs:
+                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
+                own = replace(window, stride=stride, ceil_mode=parameters["ceil_mode"])
+                used = tuple(slice(o) for o in own.output_size(inputs["x"].shape[2:]))
+                return evaluate(operator, {**inputs, "dy": inputs["dy"][(..., *used)]}, changed)
+            return evaluate(operator, inputs, changed)
+
+        return twisted
+
+    return twist
+
+
+PAGE.call_twist(
+    "default stride one",
+    "POOL-1",
+    POOLS,
+    says="with stride 1 where no stride is given",
+    look="A stride that is not given is the kernel size, so that windows lie side by side.",
+)(default_stride(lambda window: (1,) * window.rank))
+
+PAGE.call_twist(
+    "default stride two",
+    "POOL-1",
+    POOLS,
+    says="with stride 2 where no stride is given",
+    look="A stride that is not given is the kernel size, whatever that is; 2 is right for 2×2 kernels only.",
+)(default_stride(lambda window: (2,) * window.rank))
+
+PAGE.call_twist(
+    "default stride is the first kernel size",
+    "POOL-1",
+    POOLS,
+    says="with the kernel's height for the stride of all axes where no stride is given",
+    look="The default stride is the kernel size of each axis: a 1×2 kernel moves by one row and two columns.",
+)(default_stride(lambda window: on_all_axes(window.kernel)))
+
+PAGE.call_twist(
+    "default stride is the dilated extent",
+    "POOL-1",
+    POOLS,
+    says="with the extent of the dilated kernel for the stride where no stride is given",
+    look="The default stride is the kernel size itself; dilation does not change it.",
+)(default_stride(lambda window: window.effective_kernel))
+
+# --- POOL-2: channels and samples never mix --------------------------------------------------------------
+
+
+def pooled_across(axis: int) -> Callable[[Evaluate], Evaluate]:
+    """Pool over all channels (axis 1) or samples (axis 0) and give each of them the result."""
+
+    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+        y = outputs["y"]
+        if y.shape[axis] == 0:
+            return {}
+        if "indices" not in outputs:
+            return {"y": np.broadcast_to(y.mean(axis, y.dtype, keepdims=True), y.shape).copy()}
+        best = np.expand_dims(y.argmax(axis), axis)
+        return {
+            name: np.broadcast_to(np.take_along_axis(values, best, axis), values.shape).copy()
+            for name, values in outputs.items()
+        }
+
+    return changing_outputs(change)
+
+
+PAGE.call_twist(
+    "pooled across channels",
+    "POOL-2",
+    ("max_pool", "avg_pool"),
+    says="with every window taken over all channels",
+    look="Each channel is pooled by itself: reduce over the axes of the window only, not over the channels.",
+)(pooled_across(1))
+
+PAGE.call_twist(
+    "pooled across the batch",
+    "POOL-2",
+    ("max_pool", "avg_pool"),
+    says="with every window taken over all samples",
+    look="Each sample is pooled by itself: reduce over the axes of the window only, not over the batch.",
+)(pooled_across(0))
+
+PAGE.call_twist(
+    "first channel pooled only",
+    "POOL-2",
+    POOLS,
+    says="for the first channel, and zeros for all others",
+    look="All channels are pooled. Look for an index 0, or for a return inside of the loop over channels.",
+)(first_only(1))
+
+PAGE.call_twist(
+    "first sample pooled only",
+    "POOL-2",
+    POOLS,
+    says="for the first sample, and zeros for all others",
+    look="All samples are pooled. Look for an index 0, or for a return inside of the loop over the batch.",
+)(first_only(0))
+
+
+@PAGE.steps_twist(
+    "height and width exchanged in pooling",
+    "POOL-2",
+    POOLS,
+    says="with the input's height taken for its width and the reverse",
+    look="The shape of x is n c h w: look where you unpack it, and at the sizes that follow from it.",
+)
+def _(steps: Steps) -> Steps:
+    return counting(steps, lambda window, size: steps.output_size(window, size[::-1]))
