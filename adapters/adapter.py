@@ -27,7 +27,7 @@ from convform.adapters.claims import CLAIM_VALUES, DTYPES, Claims, Switch
 from convform.adapters.errors import AdapterError, Unavailable, closest
 from convform.adapters.implementation import Implementation
 from convform.adapters.layout import Layout
-from convform.adapters.limits import KnownLimit
+from convform.adapters.limits import KnownLimit, limit_of
 from convform.adapters.scripts import Script
 from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
 
@@ -276,47 +276,59 @@ class Adapter:
 
     def known_limit(
         self,
-        operator: str,
-        law_or_clause: str,
+        operators: str,
+        breaks: str,
         *,
         reason: str,
         link: str,
-        dtypes: Sequence[str] | None = None,
+        dtypes: str | Sequence[str] | None = None,
+        ranks: Sequence[int] | None = None,
+        when: str | None = None,
+        shows: str | None = None,
         always: bool = True,
     ) -> None:
-        """Declare a law or clause that the implementation is known to break, and why.
+        """Declare laws or clauses that the implementation is known to break, and why.
 
         Parameters
         ----------
-        operator
-            A name of the operator table.
-        law_or_clause
-            Name of a law, or id of a clause; ``"crashed"`` or ``"timed out"`` where it ends its process, or
-            does not answer, in some law or other.
+        operators
+            Names of operators, or shell patterns over those that are implemented (``"conv?d*"``), apart by
+            spaces.
+        breaks
+            Names of laws and ids of clauses, apart by spaces; ``"crashed"`` or ``"timed out"`` where it ends
+            its process, or does not answer, in some law or other.
         reason
             One sentence: what happens.
         link
             Where it is documented or reported.
         dtypes
-            The dtypes that break it, where others do not.
+            The dtypes that break it, where others do not: names or patterns such as ``"*float16"``.
+        ranks
+            The numbers of spatial axes with which it does, where it does not with others.
+        when
+            The condition under which it does: ``"dilation > 1"``, in the words in which a report says when
+            an implementation fails, joined by ``and`` or ``, or``.
+        shows
+            What it does then: ``"values"`` or ``"shape"`` are wrong, it ``"raises"``, or ``"answers"``
+            instead of refusing; see `convform.adapters.limits.SHOWS`. None for any of it.
         always
             Whether every run shows it; one that does not is then a violation.
 
         Raises
         ------
         AdapterError
-            If the operator or a dtype does not exist, or something is empty.
+            If an operator, a dtype or a kind of answer does not exist, or something is empty.
+
+        Examples
+        --------
+        >>> hw = Adapter("my-homework")
+        >>> hw.known_limit("conv?d*", "CONV-7", shows="raises", reason="No groups.", link="https://example.org")
         """
-        self._operator(operator)
-        for name, value in (("law_or_clause", law_or_clause), ("reason", reason), ("link", link)):
-            if not isinstance(value, str) or not value.strip():
-                raise AdapterError(
-                    f"{self.name}: known limit of {operator}: {name}={value!r}, expected a text"
-                )
-        only = None if dtypes is None else _dtypes(f"{self.name}: known limit of {operator}", dtypes)
-        if self.left_out and only == ("bfloat16",):
+        rest = {"reason": reason, "link": link, "when": when, "shows": shows, "always": always}
+        limit = limit_of(self.name, operators, breaks, dtypes, ranks, **rest)
+        if self.left_out and all(name == "bfloat16" for name in DTYPES if limit.speaks_of(name)):
             return  # it cannot show
-        self.known_limits.append(KnownLimit(operator, law_or_clause, reason, link, only, always))
+        self.known_limits.append(limit)
 
     def _present(self, where: str, dtypes: tuple[str, ...]) -> tuple[str, ...]:
         """Leave out what is optional and not there; refuse what is claimed and not there."""

@@ -51,7 +51,7 @@ class Implementation:
     @property
     def known_limits(self) -> tuple[KnownLimit, ...]:
         """The known limits of this operator."""
-        return tuple(limit for limit in self.adapter_limits if limit.operator == self.operator.name)
+        return tuple(limit for limit in self.adapter_limits if limit.is_of(self.operator))
 
     @property
     def size_one_axes(self) -> frozenset[str]:

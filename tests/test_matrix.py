@@ -393,6 +393,8 @@ def test_one_cause_is_one_entry():
     known = {"kind": KNOWN, "law": "a", "reason": "R"}
     assert count(divergence(**known), divergence("conv2d.backward", **{**known, "law": "b"})) == 1
     assert count(divergence(**known), divergence(**{**known, "reason": "S"})) == 2
+    assert count(divergence(**known), divergence(**known, outcome="crashed")) == 1
+    assert count(divergence(**known, link="1"), divergence(**known, link="2")) == 2
     dialect = {"kind": DIALECT, "dialect": 'ties="last"'}
     assert count(divergence("max_pool1d", **dialect), divergence("max_pool2d", **dialect)) == 1
     assert count(divergence(level="strict", evidence="dtype"), divergence(law="dtype", evidence="dtype")) == 2

@@ -115,110 +115,6 @@ def _average_pooling(adapter: Adapter, rank: int) -> None:
         return _gradients(pool(image, kernel, stride, padding, count_include_pad), [image], dy)[0]
 
 
-_SOURCE = "https://github.com/chainer/chainer/blob/v7.8.1/chainer"
-
-
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what Chainer 7.8.1 answers otherwise than the standard, each with a link."""
-    for rank in RANKS:
-        suffix = "" if rank == 2 else f"{rank}d"
-        for operator in (f"im2col{suffix}", f"col2im{suffix}"):
-            adapter.known_limit(
-                operator,
-                "WINDOW-6",
-                reason="Dilation 0 is computed: all taps fall on the first.",
-                link=f"{_SOURCE}/utils/conv_nd.py",
-            )
-        adapter.known_limit(
-            f"col2im{suffix}",
-            "COL2IM-3",
-            reason="Columns of one window are broadcast over all windows.",
-            link=f"{_SOURCE}/utils/conv_nd.py",
-        )
-        adapter.known_limit(
-            f"conv{rank}d",
-            "WINDOW-6",
-            reason="A kernel of size zero is computed: the sum over no taps.",
-            link=f"{_SOURCE}/utils/conv.py",
-        )
-        for operator in (f"conv{rank}d", f"conv{rank}d.backward"):
-            adapter.known_limit(
-                operator,
-                "CONTRACT-6",
-                reason="Weights of another floating dtype are taken; the output has the dtype of x.",
-                link="https://github.com/chainer/chainer/issues/6436",
-            )
-            if rank != 2:
-                adapter.known_limit(
-                    operator,
-                    "CONV-7",
-                    reason="Zero groups are computed as one.",
-                    link=f"{_SOURCE}/functions/connection/convolution_nd.py",
-                )
-        for family in ("max_pool", "avg_pool"):
-            for operator in (f"{family}{rank}d", f"{family}{rank}d.backward"):
-                adapter.known_limit(
-                    operator,
-                    "CONTRACT-7",
-                    reason="An empty batch is refused by the type check.",
-                    link=f"{_SOURCE}/functions/pooling/pooling_nd.py",
-                )
-        adapter.known_limit(
-            f"max_pool{rank}d",
-            "MAXPOOL-3",
-            reason="A window without a real element reports its first tap.",
-            link=f"{_SOURCE}/functions/pooling/max_pooling_nd.py",
-        )
-        adapter.known_limit(
-            f"avg_pool{rank}d",
-            "WINDOW-6",
-            reason="A kernel of size zero is computed: the mean of no taps, NaN.",
-            link=f"{_SOURCE}/utils/conv.py",
-        )
-        for clause, reason in (
-            ("CONTRACT-1", "With pad_value=None, dy is divided in place."),
-            ("CONTRACT-3", "With pad_value=None, dy is divided in place, so a read-only one is refused."),
-        ):
-            adapter.known_limit(
-                f"avg_pool{rank}d.backward",
-                clause,
-                reason=reason,
-                link=f"{_SOURCE}/functions/pooling/average_pooling_nd.py",
-                always=False,  # a case may count the padding
-            )
-        for operator in (f"max_pool{rank}d", f"max_pool{rank}d.backward"):
-            adapter.known_limit(
-                operator,
-                "MAXPOOL-4",
-                reason="Padding is −inf: in a window of −inf alone, padding may be selected.",
-                link=f"{_SOURCE}/functions/pooling/max_pooling_nd.py",
-            )
-    for operators, law, file in (
-        (("col2im1d", "col2im", "col2im3d"), "large_and_small", "utils/conv_nd.py"),
-        (
-            ("conv1d", "conv2d", "conv3d", "conv1d.backward"),
-            "CONV-5",
-            "functions/connection/convolution_nd.py",
-        ),
-        (("conv2d.backward", "conv3d.backward"), "CONV-5", "functions/connection/deconvolution_nd.py"),
-        (("avg_pool1d", "avg_pool3d"), "AVGPOOL-4", "functions/pooling/average_pooling_nd.py"),
-        (
-            ("avg_pool1d.backward", "avg_pool2d.backward", "avg_pool3d.backward"),
-            "AVGPOOL-4",
-            "functions/pooling/average_pooling_nd.py",
-        ),
-    ):
-        for operator in operators:
-            adapter.known_limit(
-                operator,
-                law,
-                reason="Partial results are rounded to float16: before the bias, and with every overlap.",
-                link=f"{_SOURCE}/{file}",
-                dtypes=("float16",),
-                always=False,  # the numbers drawn decide
-            )
-
-
 _FORWARD = {
     "conv": "F.convolution_{rank}d(*inputs, stride={stride}, pad={padding}, dilate={dilation}, "
     "groups={groups})",
@@ -274,4 +170,46 @@ for _rank in RANKS:
     _convolution(adapter, _rank)
     _max_pooling(adapter, _rank)
     _average_pooling(adapter, _rank)
-_known_limits(adapter)
+
+_SOURCE = "https://github.com/chainer/chainer/blob/v7.8.1/chainer"
+_CONNECTION, _POOLING = f"{_SOURCE}/functions/connection", f"{_SOURCE}/functions/pooling"
+
+# What Chainer 7.8.1 answers otherwise than the standard.
+# fmt: off
+known = adapter.known_limit
+known("im2col* col2im*", "WINDOW-6", shows="answers",
+      reason="Dilation 0 is computed: all taps fall on the first.", link=f"{_SOURCE}/utils/conv_nd.py")
+known("col2im*", "COL2IM-3", shows="answers",
+      reason="Columns of one window are broadcast over all windows.", link=f"{_SOURCE}/utils/conv_nd.py")
+known("conv?d", "WINDOW-6", shows="answers",
+      reason="A kernel of size zero is computed: the sum over no taps.", link=f"{_SOURCE}/utils/conv.py")
+known("conv?d*", "CONTRACT-6", shows="answers",
+      reason="Weights of another floating dtype are taken; the output has the dtype of x.",
+      link="https://github.com/chainer/chainer/issues/6436")
+known("conv?d*", "CONV-7", ranks=(1, 3), shows="answers",
+      reason="Zero groups are computed as one.", link=f"{_CONNECTION}/convolution_nd.py")
+known("max_pool?d* avg_pool?d*", "CONTRACT-7", shows="raises",
+      reason="An empty batch is refused by the type check.", link=f"{_POOLING}/pooling_nd.py")
+known("max_pool?d", "MAXPOOL-3", shows="values",
+      reason="A window without a real element reports its first tap.", link=f"{_POOLING}/max_pooling_nd.py")
+known("max_pool?d*", "MAXPOOL-4", shows="values",
+      reason="Padding is −inf: in a window of −inf alone, padding may be selected.",
+      link=f"{_POOLING}/max_pooling_nd.py")
+known("avg_pool?d", "WINDOW-6", shows="answers",
+      reason="A kernel of size zero is computed: the mean of no taps, NaN.", link=f"{_SOURCE}/utils/conv.py")
+# A case may count the padding.
+known("avg_pool?d.backward", "CONTRACT-1", when="padding does not count", always=False,
+      reason="With pad_value=None, dy is divided in place.", link=f"{_POOLING}/average_pooling_nd.py")
+known("avg_pool?d.backward", "CONTRACT-3", when="padding does not count", always=False,
+      reason="With pad_value=None, dy is divided in place, so a read-only one is refused.",
+      link=f"{_POOLING}/average_pooling_nd.py")
+# The numbers drawn decide.
+known("col2im*", "large_and_small", dtypes="float16", shows="values", always=False,
+      reason="Partial results are rounded to float16 with every overlap.", link=f"{_SOURCE}/utils/conv_nd.py")
+known("conv?d*", "CONV-5", dtypes="float16", shows="values", always=False,
+      reason="Partial results are rounded to float16: before the bias, and with every overlap.",
+      link=f"{_CONNECTION}/convolution_nd.py")
+known("avg_pool?d*", "AVGPOOL-4", dtypes="float16", shows="values", always=False,
+      reason="Partial results are rounded to float16 with every overlap.",
+      link=f"{_POOLING}/average_pooling_nd.py")
+# fmt: on

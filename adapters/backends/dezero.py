@@ -102,38 +102,35 @@ def _(x: Array, dy: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
 _SOURCE = "https://github.com/oreilly-japan/deep-learning-from-scratch-3/blob/master/dezero/functions_conv.py"
 
 
-def _limit(operators: str, laws_and_clauses: str, reason: str) -> None:
-    """Declare what DeZero 0.0.13 answers otherwise than the standard; its source is what documents it."""
-    for operator in operators.split():
-        for law_or_clause in laws_and_clauses.split():
-            adapter.known_limit(operator, law_or_clause, reason=reason, link=_SOURCE)
-
-
-_limit(
-    "max_pool2d max_pool2d.backward",
-    "MAXPOOL-2 MAXPOOL-3 MAXPOOL-4 WINDOW-7",
-    "Padding is zeros, which win over negative elements and come before them in a tie.",
-)
-_limit(
-    "max_pool2d.backward", "MAXPOOL-6", "Zeros of the padding tie with zeros of the input, and take their dy."
-)
-_limit(
-    "avg_pool2d.backward",
-    "AVGGRAD-1 channels batch stride floor padding small_input rounding inputs_unmodified views "
-    "no_memory_between_calls no_shared_memory two_forwards dtype empty_batch size_one_axes",
-    "Height and width of the kernel are swapped, so that it has to be square.",
-)
-_limit("avg_pool2d.backward", "AVGGRAD-2", "A dy of one window, or of one element, is repeated for all.")
-_limit("im2col", "CONTRACT-7", "The number of rows is left to reshape, which cannot tell it of no elements.")
-_limit(
-    "im2col col2im conv2d conv2d.backward max_pool2d max_pool2d.backward avg_pool2d avg_pool2d.backward",
-    "WINDOW-6",
-    "Sizes are not checked: kernels without taps, without a window, or negative padding give some answer.",
-)
-_limit("col2im", "CONTRACT-9", "Columns with one axis too many are reshaped like any others.")
-_limit("conv2d", "CONV-7", "A bias with one element is repeated for all channels.")
-_limit(
-    "conv2d conv2d.backward max_pool2d.backward avg_pool2d.backward",
-    "CONTRACT-6",
-    "Arrays of different dtypes are combined as NumPy does, not refused.",
-)
+# What DeZero 0.0.13 answers otherwise than the standard; its source is what documents it.
+# fmt: off
+known = adapter.known_limit
+known("max_pool2d*", "MAXPOOL-2 MAXPOOL-3 MAXPOOL-4 WINDOW-7", when="there is padding",
+      reason="Padding is zeros, which win over negative elements and come before them in a tie.",
+      link=_SOURCE)
+known("max_pool2d.backward", "MAXPOOL-6", when="there is padding",
+      reason="Zeros of the padding tie with zeros of the input, and take their dy.", link=_SOURCE)
+known("avg_pool2d.backward",
+      "AVGGRAD-1 channels batch stride floor padding small_input rounding inputs_unmodified views "
+      "no_memory_between_calls no_shared_memory two_forwards dtype empty_batch size_one_axes",
+      when="the kernel is not square",
+      reason="Height and width of the kernel are swapped, so that it has to be square.", link=_SOURCE)
+# NumPy 1 does not promote them.
+known("avg_pool2d.backward", "CONTRACT-5", dtypes="float32", shows="dtype", always=False,
+      reason="dy is divided by the number of taps as an array of its own, which makes the answer float64.",
+      link=_SOURCE)
+known("avg_pool2d.backward", "AVGGRAD-2", shows="answers",
+      reason="A dy of one window, or of one element, is repeated for all.", link=_SOURCE)
+known("im2col", "CONTRACT-7", shows="raises",
+      reason="The number of rows is left to reshape, which cannot tell it of no elements.", link=_SOURCE)
+known("*", "WINDOW-6", shows="answers",
+      reason="Sizes are not checked: kernels without taps, without a window, or negative padding give some "
+             "answer.",
+      link=_SOURCE)
+known("col2im", "CONTRACT-9", shows="answers",
+      reason="Columns with one axis too many are reshaped like any others.", link=_SOURCE)
+known("conv2d", "CONV-7", shows="answers",
+      reason="A bias with one element is repeated for all channels.", link=_SOURCE)
+known("conv2d* max_pool2d.backward avg_pool2d.backward", "CONTRACT-6", shows="answers",
+      reason="Arrays of different dtypes are combined as NumPy does, not refused.", link=_SOURCE)
+# fmt: on

@@ -2,7 +2,8 @@
 
 JAX has windows and leaves the operators to its users. What is asked of it here is what neural network
 libraries on top of it ask: a convolution, which has no bias; a maximum over windows, which has no indices;
-a sum over windows, divided by the taps of the kernel or by a sum of ones; patches, and their transposition.
+a sum over windows, in float32 at least, divided by the taps of the kernel or by a sum of ones; patches, and
+their transposition.
 Padding is ``(low, high)`` for each axis, a negative one crops, and a kernel that does not fit leaves an
 empty output.
 
@@ -74,7 +75,9 @@ def avg_pool(  # noqa: D103
             x, 0.0, lax.add, (1, 1, *kernel), (1, 1, *stride), around, window_dilation=(1, 1, *dilation)
         )
 
-    return sums(x) / (np.prod(kernel).astype(x.dtype) if count_include_pad else sums(lax.full_like(x, 1)))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
+    count = np.prod(kernel).astype(wide.dtype) if count_include_pad else sums(lax.full_like(wide, 1))
+    return (sums(wide) / count).astype(x.dtype)
 
 
 def avg_pool_gradient(  # noqa: D103
@@ -96,8 +99,7 @@ _FAMILIES: Mapping[str, tuple[tuple[Callable[..., Any], ...], tuple[str, ...]]] 
     "max_pool": ((max_pool,), _NUMBERS),
     "max_pool.backward": ((max_pool_gradient, max_pool), _FLOATS),
     "avg_pool": ((avg_pool,), _FLOATS),
-    # Its float16 sums round as those of the forward pass do, which is shown there.
-    "avg_pool.backward": ((avg_pool_gradient, avg_pool), ("float64", "float32")),
+    "avg_pool.backward": ((avg_pool_gradient, avg_pool), _FLOATS),
 }
 
 
@@ -122,7 +124,6 @@ def make() -> Adapter:
             # but here nearly always zeros, and so no two runs need agree.
             claims["max_padding"] = "below-kernel"
         adapter.implements(operator.name, dtypes=dtypes, **claims)(_compiled(function))
-    _known_limits(adapter)
     return adapter
 
 
@@ -163,38 +164,19 @@ def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
     )
 
 
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what JAX 0.10 answers otherwise than the standard, each with a link."""
-    for operator in OPERATORS.values():
-        if operator.family == "im2col":
-            adapter.known_limit(
-                operator.name,
-                "IM2COL-3",
-                reason="Patches are cut out by a convolution with ones and zeros, and 0 · ∞ is NaN.",
-                link="https://github.com/jax-ml/jax/issues/9972",
-            )
-        elif operator.name == "conv2d.backward":
-            adapter.known_limit(
-                operator.name,
-                "WINDOW-3",
-                reason="Where padding exceeds the kernel, dx is a convolution with negative padding, which "
-                "reads beyond its input; and some strided gradients abort the process in XLA's simplifier.",
-                link="https://github.com/openxla/xla/issues/48713",
-            )
-        elif operator.family == "avg_pool":
-            adapter.known_limit(
-                operator.name,
-                "AVGPOOL-4",
-                reason="reduce_window adds float16 in float16, and a long sum stops growing.",
-                link="https://docs.jax.dev/en/latest/_autosummary/jax.lax.reduce_window.html",
-            )
-        elif operator.family == "max_pool.backward":
-            adapter.known_limit(
-                operator.name,
-                "special_values",
-                reason="Padding is −∞ as well, and where it comes first in a window of −∞ it is selected.",
-                link="https://openxla.org/xla/operation_semantics#selectandscatter",
-            )
-
-
 adapter = make()
+
+# What JAX 0.10 answers otherwise than the standard.
+# fmt: off
+known = adapter.known_limit
+known("im2col*", "IM2COL-3", shows="values",
+      reason="Patches are cut out by a convolution with ones and zeros, and 0 · ∞ is NaN.",
+      link="https://github.com/jax-ml/jax/issues/9972")
+known("conv2d.backward", "WINDOW-3", when="padding reaches the kernel",
+      reason="Where padding exceeds the kernel, dx is a convolution with negative padding, which reads "
+             "beyond its input; and some strided gradients abort the process in XLA's simplifier.",
+      link="https://github.com/openxla/xla/issues/48713")
+known("max_pool?d.backward", "special_values", shows="values",
+      reason="Padding is −∞ as well, and where it comes first in a window of −∞ it is selected.",
+      link="https://openxla.org/xla/operation_semantics#selectandscatter")
+# fmt: on

@@ -129,60 +129,6 @@ def _pooling(rank: int) -> None:
         return {"dx": np.array(dx)}
 
 
-def _known_limits() -> None:
-    """Declare what Keras 3.15 on JAX answers otherwise than the standard, each with a link."""
-    known = adapter.known_limit
-    for name, implementation in adapter.implementations.items():
-        family = implementation.operator.family
-        if family == "im2col":
-            known(
-                name,
-                "IM2COL-3",
-                reason="Patches are a convolution with zeros and ones, so that inf times 0 spreads NaN.",
-                link=f"{_SOURCE}/image.py",
-            )
-        if implementation.operator.is_pooling:
-            known(
-                name,
-                "WINDOW-6",
-                reason="A kernel that does not fit gives an empty output.",
-                link=f"{_SOURCE}/nn.py",
-            )
-        if family == "max_pool.backward":
-            known(
-                name,
-                "MAXPOOL-4",
-                reason="Padding counts as -inf, and gets the gradient of a window of nothing but -inf.",
-                link=f"{_SOURCE}/nn.py",
-            )
-        if family == "avg_pool" or name in ("avg_pool2d.backward", "avg_pool3d.backward"):
-            known(
-                name,
-                "AVGPOOL-4",
-                reason="float16 is added up in float16.",
-                link=f"{_SOURCE}/nn.py",
-            )
-        if family.startswith("conv"):
-            known(
-                name,
-                "CONV-6",
-                reason="The number of groups is the quotient of channels: a division by zero.",
-                link=f"{_SOURCE}/nn.py",
-            )
-            known(
-                name,
-                "CONV-7",
-                reason="Weights with fewer input channels make groups; nobody is told their number.",
-                link=f"{_SOURCE}/nn.py",
-            )
-            known(
-                name,
-                "CONTRACT-6",
-                reason="The input is converted to the dtype of the weights.",
-                link=f"{_SOURCE}/nn.py",
-            )
-
-
 _SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/jax"
 
 for _operator in ("im2col", "im2col3d"):
@@ -190,4 +136,25 @@ for _operator in ("im2col", "im2col3d"):
 for _rank in RANKS:
     _convolution(_rank)
     _pooling(_rank)
-_known_limits()
+
+# What Keras 3.15 on JAX answers otherwise than the standard.
+# fmt: off
+known = adapter.known_limit
+known("im2col*", "IM2COL-3", shows="values",
+      reason="Patches are a convolution with zeros and ones, so that inf times 0 spreads NaN.",
+      link=f"{_SOURCE}/image.py")
+known("max_pool?d* avg_pool?d*", "WINDOW-6", shows="answers",
+      reason="A kernel that does not fit gives an empty output.", link=f"{_SOURCE}/nn.py")
+known("max_pool?d.backward", "MAXPOOL-4", shows="values",
+      reason="Padding counts as -inf, and gets the gradient of a window of nothing but -inf.",
+      link=f"{_SOURCE}/nn.py")
+known("avg_pool?d avg_pool2d.backward avg_pool3d.backward", "AVGPOOL-4", dtypes="float16", shows="values",
+      reason="float16 is added up in float16.", link=f"{_SOURCE}/nn.py")
+known("conv?d*", "CONV-6", shows="raises",
+      reason="The number of groups is the quotient of channels: a division by zero.", link=f"{_SOURCE}/nn.py")
+known("conv?d*", "CONV-7", shows="answers",
+      reason="Weights with fewer input channels make groups; nobody is told their number.",
+      link=f"{_SOURCE}/nn.py")
+known("conv?d*", "CONTRACT-6", shows="answers",
+      reason="The input is converted to the dtype of the weights.", link=f"{_SOURCE}/nn.py")
+# fmt: on

@@ -87,105 +87,6 @@ def _pool(adapter: Adapter, operator: str, layer: Callable[..., Any], dialects: 
         return _gradients(layer(kernel, stride, padding), [_tensor(x)], dy)[0]
 
 
-_CONV = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/backend/cpu/conv.cpp"
-_OPS = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/ops.cpp"
-_POOL = "https://github.com/ml-explore/mlx/blob/v0.32.4/python/mlx/nn/layers/pooling.py"
-
-
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what MLX 0.32.4 answers otherwise than the standard, each with a link."""
-    for rank in RANKS:
-        conv, maximum, average = f"conv{rank}d", f"max_pool{rank}d", f"avg_pool{rank}d"
-        for operator in (conv, f"{conv}.backward"):
-            adapter.known_limit(
-                operator,
-                "CONV-6",
-                reason="Without input channels it divides by zero, which ends the process.",
-                link=_CONV,
-            )
-            if rank < 3:
-                adapter.known_limit(
-                    operator,
-                    "CONV-7",
-                    reason="Zero groups divide by zero, which ends the process.",
-                    link="https://github.com/ml-explore/mlx/issues/2858",
-                )
-        adapter.known_limit(
-            conv,
-            "WINDOW-6",
-            reason="A kernel of size zero ends the process inside BLAS; negative padding crops.",
-            link="https://github.com/ml-explore/mlx/issues/548",
-        )
-        adapter.known_limit(
-            f"{conv}.backward",
-            "WINDOW-6",
-            reason="The gradient of a kernel larger than the input is computed.",
-            link=_OPS,
-        )
-        adapter.known_limit(
-            f"{conv}.backward",
-            "CONTRACT-7",
-            reason="The gradient of an empty batch raises: an empty array cannot be reshaped.",
-            link=_CONV,
-        )
-        adapter.known_limit(
-            f"{maximum}.backward",
-            "MAXPOOL-4",
-            reason="Padding is −inf: it ties with elements that are −inf and takes a share of dy.",
-            link=_POOL,
-        )
-        for operator in (f"{maximum}.backward", f"{average}.backward"):
-            adapter.known_limit(
-                operator,
-                "WINDOW-6",
-                reason="A kernel larger than the input has an output without elements, and so a gradient.",
-                link=_POOL,
-            )
-            adapter.known_limit(
-                operator,
-                "CONTRACT-6",
-                reason="The gradient takes a dy of another dtype instead of refusing it.",
-                link=_OPS,
-            )
-            adapter.known_limit(
-                operator,
-                "CONTRACT-7",
-                reason="The gradient of an empty batch raises: the scatter behind as_strided refuses it.",
-                link=_OPS,
-            )
-        for operator in (maximum, f"{maximum}.backward", average):
-            adapter.known_limit(
-                operator,
-                "CONTRACT-3",
-                reason="as_strided refuses an array with gaps between its elements.",
-                link=_POOL,
-                always=False,  # the cases drawn decide
-            )
-        for operator in (average, f"{average}.backward"):
-            adapter.known_limit(
-                operator,
-                "AVGPOOL-4",
-                reason="Averages multiply by a rounded reciprocal, in float16 as well.",
-                link=_OPS,
-                dtypes=("float16",),
-                always=False,  # the cases drawn decide
-            )
-    # Which laws come across it depends on the cases that are drawn.
-    for operator, laws in (
-        ("conv1d.backward", ("sweep", "small_input", "views")),
-        ("conv2d.backward", ("sweep",)),
-        ("conv3d.backward", ("sweep",)),
-    ):
-        for law in laws:
-            adapter.known_limit(
-                operator,
-                law,
-                reason="dw is longer than w where much is left over behind the last window.",
-                link="https://github.com/ml-explore/mlx/issues/2184",
-                always=False,  # the cases drawn decide
-            )
-
-
 def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
     """Write a call as Python source that needs MLX only; see `Adapter`."""
     forward, _, gradient = operator.partition(".")
@@ -232,4 +133,42 @@ adapter = Adapter(
 for _rank in RANKS:
     _convolution(adapter, _rank)
     _pooling(adapter, _rank)
-_known_limits(adapter)
+
+_CONV = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/backend/cpu/conv.cpp"
+_OPS = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/ops.cpp"
+_POOL = "https://github.com/ml-explore/mlx/blob/v0.32.4/python/mlx/nn/layers/pooling.py"
+
+# What MLX 0.32.4 answers otherwise than the standard.
+# fmt: off
+known = adapter.known_limit
+known("conv?d*", "CONV-6",
+      reason="Without input channels it divides by zero, which ends the process.", link=_CONV)
+known("conv?d*", "CONV-7", ranks=(1, 2),
+      reason="Zero groups divide by zero, which ends the process.",
+      link="https://github.com/ml-explore/mlx/issues/2858")
+known("conv?d", "WINDOW-6",
+      reason="A kernel of size zero ends the process inside BLAS; negative padding crops.",
+      link="https://github.com/ml-explore/mlx/issues/548")
+known("conv?d.backward", "WINDOW-6",
+      reason="The gradient of a kernel larger than the input is computed.", link=_OPS)
+known("conv?d.backward", "CONTRACT-7",
+      reason="The gradient of an empty batch raises, as no empty array can be reshaped, or ends the process.",
+      link=_CONV)
+known("max_pool?d.backward", "MAXPOOL-4", shows="values",
+      reason="Padding is −inf: it ties with elements that are −inf and takes a share of dy.", link=_POOL)
+known("max_pool?d.backward avg_pool?d.backward", "WINDOW-6", shows="answers",
+      reason="A kernel larger than the input has an output without elements, and so a gradient.", link=_POOL)
+known("max_pool?d.backward avg_pool?d.backward", "CONTRACT-6", shows="answers",
+      reason="The gradient takes a dy of another dtype instead of refusing it.", link=_OPS)
+known("max_pool?d.backward avg_pool?d.backward", "CONTRACT-7", shows="raises",
+      reason="The gradient of an empty batch raises: the scatter behind as_strided refuses it.", link=_OPS)
+# In the rows from here on, the cases drawn decide.
+known("max_pool?d* avg_pool?d", "CONTRACT-3", shows="raises", always=False,
+      reason="as_strided refuses an array with gaps between its elements.", link=_POOL)
+known("avg_pool?d*", "AVGPOOL-4", dtypes="float16", shows="values", always=False,
+      reason="Averages multiply by a rounded reciprocal, in float16 as well.", link=_OPS)
+known("conv?d.backward", "sweep small_input views", when="stride does not divide n + p − e", shows="shape",
+      always=False,
+      reason="dw is longer than w where much is left over behind the last window.",
+      link="https://github.com/ml-explore/mlx/issues/2184")
+# fmt: on

@@ -72,50 +72,29 @@ for _rank in RANKS:
     )
 
 
-_SOURCE = "https://github.com/rsokl/MyGrad/blob/master/src/mygrad/"
+_SOURCE = "https://github.com/rsokl/MyGrad/blob/master/src/mygrad"
 
 
-def _limit(family: str, law_or_clause: str, source: str, reason: str) -> None:
-    """Declare what MyGrad 2.5.0 answers otherwise than the standard; its source is what documents it."""
-    name, dot, gradient = family.partition(".")
-    for rank in RANKS:
-        operator = f"{name}{rank}d{dot}{gradient}"
-        adapter.known_limit(operator, law_or_clause, reason=reason, link=_SOURCE + source)
-
-
-# Any law can draw such a dilation: those after WINDOW-7 are about something else.
-for _clause in (
-    "WINDOW-4",
-    "WINDOW-7",
-    "CONV-5",
-    *(f"CONTRACT-{number}" for number in (1, 2, 3, 4, 5, 7)),
-):
-    adapter.known_limit(
-        "conv1d",
-        _clause,
-        reason="A kernel is refused whose taps times dilation exceed the padded input, though it fits.",
-        link=_SOURCE + "nnet/layers/utils.py",
-        always=_clause == "WINDOW-4",
-    )
-for _family, _clause in (("conv.backward", "CONVGRAD-5"), ("max_pool.backward", "MAXGRAD-3")):
-    _limit(_family, _clause, "tensor_base.py", "A dy of one window, or of one element, is repeated for all.")
-for _family in ("conv", "conv.backward", "max_pool.backward"):
-    _limit(
-        _family,
-        "CONTRACT-6",
-        "operation_base.py",
-        "Arrays of different dtypes are combined as NumPy does, not refused.",
-    )
-for _family in ("max_pool", "max_pool.backward"):
-    _limit(
-        _family,
-        "CONTRACT-9",
-        "nnet/layers/pooling.py",
-        "The axes that are not pooled may be any number; only the kernel tells how many are.",
-    )
-_limit(
-    "max_pool.backward",
-    "CONTRACT-7",
-    "nnet/layers/pooling.py",
-    "The size of a window is left to reshape, which cannot tell it of no elements.",
-)
+# What MyGrad 2.5.0 answers otherwise than the standard; its source is what documents it.
+# fmt: off
+known = adapter.known_limit
+known("conv1d", "WINDOW-4", when="dilation > 1", shows="raises",
+      reason="A kernel is refused whose taps times dilation exceed the padded input, though it fits.",
+      link=f"{_SOURCE}/nnet/layers/utils.py")
+# Any law can draw such a dilation: these are about something else.
+known("conv1d", "WINDOW-7 CONV-5 CONTRACT-1 CONTRACT-2 CONTRACT-3 CONTRACT-4 CONTRACT-5 CONTRACT-7",
+      when="dilation > 1", shows="raises", always=False,
+      reason="A kernel is refused whose taps times dilation exceed the padded input, though it fits.",
+      link=f"{_SOURCE}/nnet/layers/utils.py")
+known("*.backward", "CONVGRAD-5 MAXGRAD-3", shows="answers",
+      reason="A dy of one window, or of one element, is repeated for all.", link=f"{_SOURCE}/tensor_base.py")
+known("conv?d* max_pool?d.backward", "CONTRACT-6", shows="answers",
+      reason="Arrays of different dtypes are combined as NumPy does, not refused.",
+      link=f"{_SOURCE}/operation_base.py")
+known("max_pool?d*", "CONTRACT-9", shows="answers",
+      reason="The axes that are not pooled may be any number; only the kernel tells how many are.",
+      link=f"{_SOURCE}/nnet/layers/pooling.py")
+known("max_pool?d.backward", "CONTRACT-7", shows="raises",
+      reason="The size of a window is left to reshape, which cannot tell it of no elements.",
+      link=f"{_SOURCE}/nnet/layers/pooling.py")
+# fmt: on

@@ -149,58 +149,36 @@ _SOURCE = "https://github.com/ddbourgin/numpy-ml/blob/master/numpy_ml/neural_net
 _LAYERS, _UTILS = _SOURCE + "layers/layers.py", _SOURCE + "utils/utils.py"
 
 
-def _limit(operators: str, laws_and_clauses: str, link: str, reason: str) -> None:
-    """Declare what numpy-ml 0.1.2 answers otherwise than the standard; its source is what documents it."""
-    for operator in operators.split():
-        for law_or_clause in laws_and_clauses.split():
-            adapter.known_limit(operator, law_or_clause, reason=reason, link=link)
-
-
-_limit(
-    "max_pool2d.backward",
-    "MAXPOOL-2 MAXPOOL-4 MAXPOOL-6 WINDOW-7 WINDOW-8 inputs_unmodified views two_forwards "
-    "no_memory_between_calls no_shared_memory",
-    _LAYERS,
-    "Windows are cut out of the input without its padding, so that the gradient is another's, or fails.",
-)
-_limit(
-    "col2im conv1d.backward conv2d.backward max_pool2d max_pool2d.backward avg_pool2d",
-    "CONTRACT-5",
-    _LAYERS,
-    "The answer is put into a new array of float64, whatever the input is.",
-)
-_limit(
-    "col2im conv1d.backward conv2d.backward",
-    "CONTRACT-7",
-    _UTILS,
-    "The number of windows is left to reshape, which cannot tell it of no elements.",
-)
-_limit(
-    "conv1d conv1d.backward conv2d conv2d.backward",
-    "CONV-6",
-    _UTILS,
-    "The length of a window is left to reshape, which cannot tell it of no elements.",
-)
-_limit(
-    "im2col col2im conv1d conv2d max_pool2d max_pool2d.backward avg_pool2d avg_pool2d.backward",
-    "WINDOW-6",
-    _UTILS,
-    "Sizes are not checked: dilation or kernel 0, no window or negative padding give some answer.",
-)
-_limit("col2im", "COL2IM-3", _UTILS, "Columns of one window for each sample are repeated for all windows.")
-_limit("col2im", "CONTRACT-9", _UTILS, "Columns with one axis too many are reshaped like any others.")
-_limit("conv1d conv2d", "CONV-7", _LAYERS, "A bias with one element is repeated for all channels.")
-_limit(
-    "conv1d.backward conv2d.backward",
-    "CONVGRAD-5",
-    _LAYERS,
-    "A dy of one window, or of one element, is repeated for all by the gradient of the identity.",
-)
-_limit("max_pool2d.backward", "MAXGRAD-3", _LAYERS, "The part of dy beyond the shape of y is not looked at.")
-_limit("avg_pool2d.backward", "AVGGRAD-2", _LAYERS, "The part of dy beyond the shape of y is not looked at.")
-_limit(
-    "conv1d conv1d.backward conv2d conv2d.backward max_pool2d.backward avg_pool2d.backward",
-    "CONTRACT-6",
-    _LAYERS,
-    "Arrays of different dtypes are combined as NumPy does, not refused.",
-)
+# What numpy-ml 0.1.2 answers otherwise than the standard; its source is what documents it.
+# fmt: off
+known = adapter.known_limit
+known("max_pool2d.backward",
+      "MAXPOOL-2 MAXPOOL-4 MAXPOOL-6 WINDOW-7 WINDOW-8 inputs_unmodified views two_forwards "
+      "no_memory_between_calls no_shared_memory dtype",
+      when="there is padding",
+      reason="Windows are cut out of the input without its padding, so that the gradient is another's, or "
+             "fails.",
+      link=_LAYERS)
+known("col2im conv?d.backward max_pool2d* avg_pool2d", "CONTRACT-5", shows="dtype",
+      reason="The answer is put into a new array of float64, whatever the input is.", link=_LAYERS)
+known("col2im conv?d.backward", "CONTRACT-7", shows="raises",
+      reason="The number of windows is left to reshape, which cannot tell it of no elements.", link=_UTILS)
+known("conv?d*", "CONV-6", shows="raises",
+      reason="The length of a window is left to reshape, which cannot tell it of no elements.", link=_UTILS)
+known("im2col col2im conv?d max_pool2d* avg_pool2d*", "WINDOW-6", shows="answers",
+      reason="Sizes are not checked: dilation or kernel 0, no window or negative padding give some answer.",
+      link=_UTILS)
+known("col2im", "COL2IM-3", shows="answers",
+      reason="Columns of one window for each sample are repeated for all windows.", link=_UTILS)
+known("col2im", "CONTRACT-9", shows="answers",
+      reason="Columns with one axis too many are reshaped like any others.", link=_UTILS)
+known("conv?d", "CONV-7", shows="answers",
+      reason="A bias with one element is repeated for all channels.", link=_LAYERS)
+known("conv?d.backward", "CONVGRAD-5", shows="answers",
+      reason="A dy of one window, or of one element, is repeated for all by the gradient of the identity.",
+      link=_LAYERS)
+known("max_pool2d.backward avg_pool2d.backward", "MAXGRAD-3 AVGGRAD-2", shows="answers",
+      reason="The part of dy beyond the shape of y is not looked at.", link=_LAYERS)
+known("conv?d* max_pool2d.backward avg_pool2d.backward", "CONTRACT-6", shows="answers",
+      reason="Arrays of different dtypes are combined as NumPy does, not refused.", link=_LAYERS)
+# fmt: on

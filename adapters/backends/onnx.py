@@ -14,7 +14,6 @@ from onnx.reference import ReferenceEvaluator
 from convform.adapters.adapter import Adapter
 from convform.adapters.backends import onnx_models
 from convform.adapters.layout import Array
-from convform.spec.operators import OPERATORS
 
 _RUNNING = """\
 returned = onnx.reference.ReferenceEvaluator(model).run(None, feeds)"""
@@ -39,7 +38,6 @@ def make() -> Adapter:
         bound[f"avg_pool{rank}d"] = {"ceil_mode": False}
     families: dict[str, dict[str, Any]] = {"col2im": {}, "conv": {}, "max_pool": {}, "avg_pool": {}}
     onnx_models.register(adapter, _run, families, indices=False, bound=bound)
-    _known_limits(adapter)
     return adapter
 
 
@@ -53,78 +51,46 @@ def _run(model: Any, feeds: Mapping[str, Array]) -> Sequence[Array]:
     return returned
 
 
-_OPS = "https://github.com/onnx/onnx/blob/main/onnx/reference/ops/"
-
-# family: (clauses, what happens, where)
-_LIMITS: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
-    "col2im": (
-        (("COL2IM-1",), "float16 is added up in float16.", _OPS + "op_col2im.py"),
-        (("CONTRACT-7",), "A batch without samples has no result.", _OPS + "op_col2im.py"),
-        (
-            ("WINDOW-6",),
-            "Negative padding is accepted, though ONNX allows none.",
-            "https://onnx.ai/onnx/operators/onnx__Col2Im.html",
-        ),
-    ),
-    "conv": (
-        (("CONV-7",), "A bias of one element is added to all channels.", _OPS + "op_conv.py"),
-        (("CONTRACT-6",), "NumPy promotes dtypes that ONNX wants to be equal.", _OPS + "op_conv.py"),
-        (("WINDOW-6",), "A kernel without taps is accepted.", _OPS + "op_conv.py"),
-    ),
-    "max_pool": (
-        (
-            ("MAXPOOL-4",),
-            "NaN stands for padding, so it is dropped, and a window of NaN alone raises.",
-            _OPS + "_op_common_pool.py",
-        ),
-        (
-            ("WINDOW-6",),
-            "A kernel that does not fit gives an empty output or raises, depending on stride and dilation.",
-            _OPS + "op_max_pool.py",
-        ),
-    ),
-    "avg_pool": ((("WINDOW-6",), "A kernel without taps is accepted.", _OPS + "op_pool_common.py"),),
-}
-
-_LIMITS_OF_ONE: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]] = {
-    "max_pool2d": (
-        (
-            ("WINDOW-3", "WINDOW-7", "WINDOW-8"),
-            "Where stride and dilation are 1, pads are read as if both ends of an axis stood side by side, "
-            "and not all beginnings before all ends.",
-            _OPS + "_op_common_pool.py",
-        ),
-        (("MAXPOOL-3",), "A window without a real element is 0 or raises.", _OPS + "op_max_pool.py"),
-    ),
-    "max_pool3d": (
-        (("CONTRACT-9",), "An input without samples and channels is pooled.", _OPS + "op_max_pool.py"),
-    ),
-    "avg_pool2d": (
-        (
-            ("WINDOW-2", "WINDOW-4", "WINDOW-5", "WINDOW-7", "AVGPOOL-4"),
-            "Under ceil rounding half of the overhang is put before the input, which moves all windows.",
-            _OPS + "op_pool_common.py",
-        ),
-    ),
-}
-
-
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what ONNX 1.23 answers otherwise than its own standard or ours, each with a link."""
-    for name in adapter.implementations:
-        limits = (*_LIMITS[OPERATORS[name].family], *_LIMITS_OF_ONE.get(name, ()))
-        for clauses, reason, link in limits:
-            for clause in clauses:
-                adapter.known_limit(name, clause, reason=reason, link=link)
-        if OPERATORS[name].family == "conv":
-            adapter.known_limit(
-                name,
-                "CONV-5",
-                reason="float16 is multiplied and added up in float16.",
-                link=_OPS + "op_conv.py",
-                dtypes=("float16",),
-                always=False,  # the numbers drawn decide
-            )
-
-
 adapter = make()
+
+_OPS = "https://github.com/onnx/onnx/blob/main/onnx/reference/ops"
+
+# What ONNX 1.23 answers otherwise than its own standard or ours.
+# fmt: off
+known = adapter.known_limit
+known("col2im*", "COL2IM-1", dtypes="float16", shows="values",
+      reason="float16 is added up in float16.", link=f"{_OPS}/op_col2im.py")
+known("col2im*", "CONTRACT-7", shows="raises",
+      reason="A batch without samples has no result.", link=f"{_OPS}/op_col2im.py")
+known("col2im*", "WINDOW-6", shows="answers",
+      reason="Negative padding is accepted, though ONNX allows none.",
+      link="https://onnx.ai/onnx/operators/onnx__Col2Im.html")
+known("conv?d", "CONV-5", dtypes="float16", shows="values", always=False,
+      reason="float16 is multiplied and added up in float16.", link=f"{_OPS}/op_conv.py")
+known("conv?d", "CONV-7", shows="answers",
+      reason="A bias of one element is added to all channels.", link=f"{_OPS}/op_conv.py")
+known("conv?d", "CONTRACT-6", shows="answers",
+      reason="NumPy promotes dtypes that ONNX wants to be equal.", link=f"{_OPS}/op_conv.py")
+known("conv?d", "WINDOW-6", shows="answers",
+      reason="A kernel without taps is accepted.", link=f"{_OPS}/op_conv.py")
+known("max_pool?d", "MAXPOOL-4",
+      reason="NaN stands for padding, so it is dropped, and a window of NaN alone raises.",
+      link=f"{_OPS}/_op_common_pool.py")
+known("max_pool?d", "WINDOW-6", shows="answers",
+      reason="A kernel that does not fit gives an empty output or raises, depending on stride and dilation.",
+      link=f"{_OPS}/op_max_pool.py")
+known("max_pool2d", "WINDOW-3 WINDOW-7 WINDOW-8",
+      when="there is padding and not (stride > 1), or there is padding and not (dilation > 1)",
+      reason="Where stride and dilation are 1, pads are read as if both ends of an axis stood side by side, "
+             "and not all beginnings before all ends.",
+      link=f"{_OPS}/_op_common_pool.py")
+known("max_pool2d", "MAXPOOL-3",
+      reason="A window without a real element is 0 or raises.", link=f"{_OPS}/op_max_pool.py")
+known("max_pool3d", "CONTRACT-9", shows="answers",
+      reason="An input without samples and channels is pooled.", link=f"{_OPS}/op_max_pool.py")
+known("avg_pool2d", "WINDOW-2 WINDOW-4 WINDOW-5 WINDOW-7 AVGPOOL-4", when="ceil_mode is on",
+      reason="Under ceil rounding half of the overhang is put before the input, which moves all windows.",
+      link=f"{_OPS}/op_pool_common.py")
+known("avg_pool?d", "WINDOW-6", shows="answers",
+      reason="A kernel without taps is accepted.", link=f"{_OPS}/op_pool_common.py")
+# fmt: on

@@ -17,7 +17,6 @@ import onnxruntime
 from convform.adapters.adapter import Adapter
 from convform.adapters.backends import onnx_models
 from convform.adapters.layout import Array
-from convform.spec.operators import OPERATORS
 
 _RUNNING = """\
 session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -43,7 +42,6 @@ def make(name: str = "onnxruntime", *, indices: bool = True) -> Adapter:
     if indices:
         families |= {"col2im": {}, "conv": {}, "avg_pool": below}
     onnx_models.register(adapter, _run, families, indices=indices)
-    _known_limits(adapter)
     return adapter
 
 
@@ -51,29 +49,6 @@ def make_same() -> Adapter:
     """Describe ONNX Runtime on the CPU, padding in words."""
     adapter = _adapter("onnxruntime-same", indices=False)
     onnx_models.register_same(adapter, _run, {"conv": {}, "max_pool": {"dtypes": _MAX_POOL}})
-    _known_limits(adapter)
-    for clause in ("WINDOW-1", "WINDOW-2", "WINDOW-7", "WINDOW-8"):
-        adapter.known_limit(
-            "conv2d",
-            clause,
-            reason="A stride beyond the kernel gives SAME a negative padding, which cuts off the beginning.",
-            link=_SOURCE + "conv_attributes.h",
-            always=False,
-        )
-    # Any law can meet such a dilation: those after WINDOW-8 are about something else.
-    for clause in (
-        "WINDOW-4",
-        "WINDOW-7",
-        "WINDOW-8",
-        *(f"CONTRACT-{number}" for number in (1, 2, 3, 4, 5, 7)),
-    ):
-        adapter.known_limit(
-            "max_pool2d",
-            clause,
-            reason="SAME is computed for the kernel without its dilation.",
-            link=_SOURCE + "pool_attributes.h",
-            always=clause == "WINDOW-4",
-        )
     return adapter
 
 
@@ -103,60 +78,62 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-_SOURCE = "https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/nn/"
-_ISSUES = "https://github.com/microsoft/onnxruntime/issues/"
-
-
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what ONNX Runtime 1.31 answers otherwise than the standard, each with a link."""
-    for name in adapter.implementations:
-        family, rank = OPERATORS[name].family, OPERATORS[name].rank
-        if family == "col2im":
-            adapter.known_limit(
-                name,
-                "WINDOW-6",
-                reason="Negative padding crops, though ONNX allows none.",
-                link="https://onnx.ai/onnx/operators/onnx__Col2Im.html",
-            )
-            for clause in ("WINDOW-4", "WINDOW-7", "WINDOW-8", "COL2IM-1") if rank != 2 else ():
-                adapter.known_limit(
-                    name,
-                    clause,
-                    reason="With one or three axes, windows are counted without regard to the dilation.",
-                    link=_ISSUES + "18156",
-                )
-        if family in ("max_pool", "avg_pool"):
-            adapter.known_limit(
-                name,
-                "WINDOW-6",
-                reason="The output size is truncated toward zero: a kernel that does not fit has a window.",
-                link=_ISSUES + "25234",
-            )
-        if family == "max_pool":
-            adapter.known_limit(
-                name,
-                "MAXPOOL-4",
-                reason="The maximum starts from the lowest finite number, and whether a NaN counts depends on"
-                " where it is, on the number of channels and on whether indices are asked for.",
-                link=_ISSUES + "24819",
-            )
-            adapter.known_limit(
-                name,
-                "special_channels",
-                reason="Without indices, sixteen channels go to a kernel for blocks of them, in which NaN "
-                "wins where it loses in one channel alone.",
-                link=_ISSUES + "24819",
-                always=False,
-            )
-            adapter.known_limit(
-                name,
-                "MAXPOOL-3",
-                reason="A window without a real element has the lowest finite number and an index outside of "
-                "the tensor.",
-                link=_SOURCE + "pool_functors.h",
-            )
-
-
 adapter = make()
 plain = make("onnxruntime-plain", indices=False)
 same = make_same()
+
+_SOURCE = "https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/nn"
+_ISSUES = "https://github.com/microsoft/onnxruntime/issues"
+
+
+def _limits_of_maxima(adapter: Adapter) -> None:
+    """Declare what ONNX Runtime 1.31 answers otherwise than the standard in every way to call `MaxPool`."""
+    # fmt: off
+    known = adapter.known_limit
+    known("max_pool?d", "WINDOW-6", shows="answers",
+          reason="The output size is truncated toward zero: a kernel that does not fit has a window.",
+          link=f"{_ISSUES}/25234")
+    known("max_pool?d", "MAXPOOL-4", shows="values",
+          reason="The maximum starts from the lowest finite number, and whether a NaN counts depends on "
+                 "where it is, on the number of channels and on whether indices are asked for.",
+          link=f"{_ISSUES}/24819")
+    known("max_pool?d", "special_channels", shows="values", always=False,
+          reason="Without indices, sixteen channels go to a kernel for blocks of them, in which NaN wins "
+                 "where it loses in one channel alone.",
+          link=f"{_ISSUES}/24819")
+    known("max_pool?d", "MAXPOOL-3", shows="values",
+          reason="A window without a real element has the lowest finite number and an index outside of the "
+                 "tensor.",
+          link=f"{_SOURCE}/pool_functors.h")
+    # fmt: on
+
+
+_limits_of_maxima(adapter)
+_limits_of_maxima(plain)
+_limits_of_maxima(same)
+
+# fmt: off
+known = adapter.known_limit
+known("col2im*", "WINDOW-6", shows="answers",
+      reason="Negative padding crops, though ONNX allows none.",
+      link="https://onnx.ai/onnx/operators/onnx__Col2Im.html")
+known("col2im*", "WINDOW-4 WINDOW-7 WINDOW-8 COL2IM-1", ranks=(1, 3), when="dilation > 1",
+      reason="With one or three axes, windows are counted without regard to the dilation.",
+      link=f"{_ISSUES}/18156")
+known("avg_pool?d", "WINDOW-6", shows="answers",
+      reason="The output size is truncated toward zero: a kernel that does not fit has a window.",
+      link=f"{_ISSUES}/25234")
+
+known = same.known_limit
+known("conv2d", "WINDOW-1 WINDOW-2 WINDOW-7 WINDOW-8", when="a stride exceeds the kernel", always=False,
+      reason="A stride beyond the kernel gives SAME a negative padding, which cuts off the beginning.",
+      link=f"{_SOURCE}/conv_attributes.h")
+known("max_pool2d", "WINDOW-4", when="dilation > 1",
+      reason="SAME is computed for the kernel without its dilation.", link=f"{_SOURCE}/pool_attributes.h")
+# Any law can meet such a dilation: these are about something else.
+known("max_pool2d",
+      "WINDOW-7 WINDOW-8 POOL-2 MAXPOOL-3 MAXPOOL-4 CONTRACT-1 CONTRACT-2 CONTRACT-3 CONTRACT-4 CONTRACT-5 "
+      "CONTRACT-7",
+      when="dilation > 1", always=False,
+      reason="SAME is computed for the kernel without its dilation.", link=f"{_SOURCE}/pool_attributes.h")
+# fmt: on

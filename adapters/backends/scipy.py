@@ -69,43 +69,32 @@ def make(name: str, method: str, dtypes: Sequence[str], **claims: Any) -> Adapte
             dx = signal.convolve(dy, w, "full", method)
             return {"dx": dx, "dw": signal.correlate(x, dy, "valid", method)}
 
-        _known_limits(adapter, f"conv{rank}d", method)
+    # What SciPy answers where the standard refuses, and the other way round.
+    # fmt: off
+    known = adapter.known_limit
+    known("conv?d*", "WINDOW-6",
+          reason="Whichever array is larger counts as the image, so that a kernel is never too large.",
+          link=CORRELATE)
+    known("conv?d*", "CONV-7",
+          reason="An axis is an axis: channels that the other array does not have are slid along.",
+          link=CORRELATE)
+    known("conv?d.backward", "CONVGRAD-5",
+          reason="A correlation of any two arrays has an answer, and a gradient of that size.",
+          link=CORRELATE)
+    known("conv?d.backward", "CONV-6",
+          reason="Arrays without elements are no arrays for it.", link=CORRELATE)
+    # fmt: on
     return adapter
-
-
-def _known_limits(adapter: Adapter, operator: str, method: str) -> None:
-    """Declare where SciPy answers and the standard refuses, and the other way round."""
-    for name in (operator, f"{operator}.backward"):
-        adapter.known_limit(
-            name,
-            "WINDOW-6",
-            reason="Whichever array is larger counts as the image, so that a kernel is never too large.",
-            link=CORRELATE,
-        )
-        adapter.known_limit(
-            name,
-            "CONV-7",
-            reason="An axis is an axis: channels that the other array does not have are slid along.",
-            link=CORRELATE,
-        )
-        if method == "fft" or name.endswith("backward"):
-            adapter.known_limit(
-                name, "CONV-6", reason="Arrays without elements are no arrays for it.", link=CORRELATE
-            )
-        if method == "fft":
-            adapter.known_limit(
-                name,
-                "CONTRACT-6",
-                reason="Arrays of different dtypes are promoted as in NumPy.",
-                link="https://numpy.org/doc/stable/reference/arrays.promotion.html",
-            )
-    adapter.known_limit(
-        f"{operator}.backward",
-        "CONVGRAD-5",
-        reason="A correlation of any two arrays has an answer, and a gradient of that size.",
-        link=CORRELATE,
-    )
 
 
 adapter = make("scipy", "direct", ("float64", "float32", "int64", "int32", "int16", "int8", "promote"))
 fft = make("scipy-fft", "fft", ("float64", "float32", "float16"), arithmetic="transform")
+
+# fmt: off
+known = fft.known_limit
+known("conv?d", "CONV-6",
+      reason="Arrays without elements are no arrays for it.", link=CORRELATE)
+known("conv?d*", "CONTRACT-6", shows="answers",
+      reason="Arrays of different dtypes are promoted as in NumPy.",
+      link="https://numpy.org/doc/stable/reference/arrays.promotion.html")
+# fmt: on

@@ -9,7 +9,6 @@ is split, as in every maximum of tinygrad.
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -53,19 +52,6 @@ def make(device: str = "PYTHON") -> Adapter:
         _convolution(adapter, device, rank)
         _max_pooling(adapter, device, rank)
         _average_pooling(adapter, device, rank)
-    _known_limits(adapter)
-    if device == "PYTHON":
-        convolutions = (
-            f"conv{rank}d{suffix}" for rank, suffix in itertools.product(RANKS, ("", ".backward"))
-        )
-        for operator in (*convolutions, "max_pool3d.backward", "avg_pool3d.backward"):
-            adapter.known_limit(
-                operator,
-                "timed out",
-                reason="The interpreter takes a minute for what is large, and for some gradients of volumes.",
-                link=f"{_SOURCE}/runtime/ops_python.py",
-                always=False,
-            )
     return adapter
 
 
@@ -181,49 +167,6 @@ def _average_pooling(adapter: Adapter, device: str, rank: int) -> None:
             return _gradients(y, [image], dy)[0]
 
 
-_SOURCE = "https://github.com/tinygrad/tinygrad/blob/v0.14.0/tinygrad"
-
-
-def _known_limits(adapter: Adapter) -> None:
-    """Declare what tinygrad 0.14 answers otherwise than the standard, each with a link."""
-    refusals = {
-        "WINDOW-6": ("Dilation 0 is computed, and negative padding crops.", "mixin/movement.py"),
-        "CONTRACT-9": ("Pooling takes any number of axes before the spatial ones.", "mixin/op.py"),
-        "CONTRACT-6": (
-            "Arrays of different dtypes are promoted.",
-            "mixin/op.py",
-        ),
-        "CONV-7": ("A bias with one element is broadcast over the channels.", "mixin/op.py"),
-        "MAXGRAD-3": ("A dy of one window is broadcast over all windows.", "mixin/gradient.py"),
-        "MAXPOOL-3": ("The index of a window without a real element is outside the plane.", "mixin/op.py"),
-        "special_indices": ("The index of NaN is one beyond the plane: no element equals it.", "mixin/op.py"),
-        "MAXPOOL-4": (
-            "NaN wins or loses by its place in the window, and −inf ties with the padding.",
-            "mixin/reduce.py",
-        ),
-    }
-    broken = {
-        "conv{}d": ("WINDOW-6", "CONV-7", "CONTRACT-6"),
-        "conv{}d.backward": ("WINDOW-6", "CONTRACT-6"),
-        "max_pool{}d": ("MAXPOOL-3", "MAXPOOL-4", "special_indices", "WINDOW-6", "CONTRACT-9"),
-        "max_pool{}d.backward": ("MAXPOOL-4", "WINDOW-6", "MAXGRAD-3", "CONTRACT-6", "CONTRACT-9"),
-        "avg_pool{}d": ("WINDOW-6", "CONTRACT-9"),
-        "avg_pool{}d.backward": ("WINDOW-6", "CONTRACT-6", "CONTRACT-9"),
-    }
-    for operator, clauses in broken.items():
-        for clause in clauses:
-            reason, file = refusals[clause]
-            for rank in RANKS:
-                adapter.known_limit(operator.format(rank), clause, reason=reason, link=f"{_SOURCE}/{file}")
-    for operator in ("max_pool2d", "max_pool2d.backward", "avg_pool2d", "avg_pool2d.backward"):
-        adapter.known_limit(
-            operator,
-            "worked_examples",
-            reason="Ceil rounding drops every window in the padding at the end, not the last one alone.",
-            link=f"{_SOURCE}/mixin/op.py",
-        )
-
-
 _FORWARD = {
     "conv": "inputs[0].conv2d(*inputs[1:], groups={groups}, stride={stride}, dilation={dilation}, "
     "padding={padding})",
@@ -259,5 +202,44 @@ def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
     return "\n".join(lines) + "\n"
 
 
+_SOURCE = "https://github.com/tinygrad/tinygrad/blob/v0.14.0/tinygrad"
+
+
+# fmt: off
+def _limits_everywhere(adapter: Adapter) -> None:
+    """Declare what tinygrad 0.14 answers otherwise than the standard on every device."""
+    known = adapter.known_limit
+    known("*", "WINDOW-6", shows="answers",
+          reason="Dilation 0 is computed, and negative padding crops.", link=f"{_SOURCE}/mixin/movement.py")
+    known("max_pool?d* avg_pool?d*", "CONTRACT-9", shows="answers",
+          reason="Pooling takes any number of axes before the spatial ones.", link=f"{_SOURCE}/mixin/op.py")
+    known("conv?d *.backward", "CONTRACT-6", shows="answers",
+          reason="Arrays of different dtypes are promoted.", link=f"{_SOURCE}/mixin/op.py")
+    known("conv?d", "CONV-7", shows="answers",
+          reason="A bias with one element is broadcast over the channels.", link=f"{_SOURCE}/mixin/op.py")
+    known("max_pool?d.backward", "MAXGRAD-3", shows="answers",
+          reason="A dy of one window is broadcast over all windows.", link=f"{_SOURCE}/mixin/gradient.py")
+    known("max_pool?d", "MAXPOOL-3", shows="values",
+          reason="The index of a window without a real element is outside the plane.",
+          link=f"{_SOURCE}/mixin/op.py")
+    known("max_pool?d", "special_indices", shows="values",
+          reason="The index of NaN is one beyond the plane: no element equals it.",
+          link=f"{_SOURCE}/mixin/op.py")
+    known("max_pool?d*", "MAXPOOL-4", shows="values",
+          reason="NaN wins or loses by its place in the window, and −inf ties with the padding.",
+          link=f"{_SOURCE}/mixin/reduce.py")
+    known("max_pool?d* avg_pool?d*", "worked_examples", ranks=(2,), when="ceil_mode is on",
+          reason="Ceil rounding drops every window in the padding at the end, not the last one alone.",
+          link=f"{_SOURCE}/mixin/op.py")
+
+
 adapter = make()
 cpu = make("CPU")
+_limits_everywhere(adapter)
+_limits_everywhere(cpu)
+
+known = adapter.known_limit
+known("conv?d* max_pool3d.backward avg_pool3d.backward", "timed out", always=False,
+      reason="The interpreter takes a minute for what is large, and for some gradients of volumes.",
+      link=f"{_SOURCE}/runtime/ops_python.py")
+# fmt: on

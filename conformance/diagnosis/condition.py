@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +85,57 @@ FEATURES: Mapping[str, Feature] = {
     "arrays are read-only": lambda case, window: case.arrangement == "read-only",
 }
 """Named properties of a case, those that people think of first in front."""
+
+PARTICULAR: Mapping[str, Feature] = {
+    "the output has one column": lambda case, window: _rooms(case, window)[-1][0] < window.stride[-1],
+    "the last stride > 1": lambda case, window: window.stride[-1] > 1,
+    "a stride exceeds the kernel": lambda case, window: any(
+        s > e for s, e in zip(window.stride, window.effective_kernel, strict=True)
+    ),
+    "padding reaches the kernel": lambda case, window: any(
+        max(pair) >= k for k, pair in zip(window.kernel, window.padding, strict=True)
+    ),
+}
+"""Properties that a known limit may name as well: nobody would think of them first, so none is learned."""
+
+WORDS: Mapping[str, Feature] = {**FEATURES, **PARTICULAR}
+"""The vocabulary of the condition of a known limit."""
+
+_WORD = "|".join(re.escape(word) for word in sorted(WORDS, key=len, reverse=True))
+_LITERAL = re.compile(rf"(?:not \((?P<without>{_WORD})\)|(?P<word>{_WORD}))(?:(?P<join> and |, or )|$)")
+
+
+@functools.cache
+def parsed(condition: str) -> tuple[tuple[tuple[Feature, bool], ...], ...]:
+    """Read a condition: alternatives, each of features that must hold or must not.
+
+    Raises
+    ------
+    ValueError
+        If there is a word outside of the vocabulary; the message is the rest of the condition, from there.
+    """
+    alternatives: list[list[tuple[Feature, bool]]] = [[]]
+    place, goes_on = 0, True
+    while goes_on:
+        found = _LITERAL.match(condition, place)
+        if found is None:
+            raise ValueError(condition[place:])
+        word = found["word"] or found["without"]
+        alternatives[-1].append((WORDS[word], found["word"] is not None))
+        place, goes_on = found.end(), found["join"] is not None
+        if found["join"] == ", or ":
+            alternatives.append([])
+    return tuple(map(tuple, alternatives))
+
+
+def holds(condition: str, case: Case) -> bool:
+    """Whether a condition holds for a case; for one that the standard refuses, none does."""
+    if case.refused is not None:
+        return False
+    window = case.window
+    return any(
+        all(feature(case, window) == wanted for feature, wanted in features) for features in parsed(condition)
+    )
 
 
 def _data(case: Case) -> np.ndarray:

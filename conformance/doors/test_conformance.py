@@ -68,9 +68,9 @@ def _decided_with(adapter: Adapter, operator: str, law_name: str) -> list[str]:
     """Names of the laws that the known limits of a law cover, itself included."""
     together = {law_name}
     laws = laws_of(adapter.implementations[operator].operator)
-    for limit in adapter.known_limits:
-        covered = {law.name for law in laws if limit.law_or_clause in (law.name, *law.clauses)}
-        if limit.operator == operator and law_name in covered:
+    for word in (word for limit in adapter.implementations[operator].known_limits for word in limit.breaks):
+        covered = {law.name for law in laws if word in (law.name, *law.clauses)}
+        if law_name in covered:
             together |= covered
     return [law.name for law in laws if law.name in together]
 

@@ -307,17 +307,20 @@ def merged(backend: str, version: str | None, found: Iterable[Divergence]) -> li
 def _cause(divergence: Divergence) -> tuple[object, ...]:
     family = OPERATORS[divergence.operator].family
     cause: object
-    if divergence.outcome is not None:
+    if divergence.kind == KNOWN:
+        # The row of the adapter's list that excuses it: several may speak of one clause.
+        cause = divergence.reason, divergence.link
+    elif divergence.kind == OUTGROWN:
+        cause = divergence.says, divergence.link
+    elif divergence.outcome is not None:
         cause = divergence.says.partition(";")[0], family.partition(".")[0]
-    elif divergence.kind == KNOWN:
-        cause = divergence.reason
     elif divergence.kind == DIALECT:
         cause = divergence.dialect
     elif divergence.evidence == ORDINARY:
         cause = divergence.misreadings[:1] or (divergence.when, family)
     else:
         cause = divergence.clause, divergence.law, divergence.misreadings[:1]
-    return divergence.kind, divergence.outcome, cause
+    return divergence.kind, cause
 
 
 def _readability(divergence: Divergence) -> tuple[object, ...]:

@@ -111,9 +111,9 @@ class Holds(LawResult):
     status = "holds"
     false_pass: float | None = None
 
-    def outgrown(self, limit: KnownLimit) -> Outgrown:
+    def outgrown(self, limit: KnownLimit, breaks: str) -> Outgrown:
         """Return a violation: the adapter lists a limit that does not show any more."""
-        return Outgrown(**vars(self), limit=limit)
+        return Outgrown(**vars(self), limit=limit, breaks=breaks)
 
     def _details(self) -> dict[str, Any]:
         return {"false_pass": self.false_pass}
@@ -121,15 +121,16 @@ class Holds(LawResult):
 
 @dataclass(frozen=True)
 class Outgrown(Holds):
-    """A violation without a case: the law holds, though the adapter lists a limit of it."""
+    """A violation without a case: the law holds, though the adapter lists a limit of what it `breaks`."""
 
     status = "violated"
     limit: KnownLimit = field(kw_only=True)
+    breaks: str = field(kw_only=True)
 
     @property
     def reason(self) -> str:
         """Say what is wrong."""
-        return f"the known limit {self.limit.law_or_clause} no longer shows; take it off the adapter's list"
+        return f"the known limit {self.breaks} no longer shows; take it off the adapter's list"
 
     def decides(self, level: str) -> bool:
         """Hold at every level."""
@@ -153,6 +154,8 @@ class Violated(LawResult):
         Python source that shows it.
     findings
         Why the law is violated, as far as it could be found out.
+    shown
+        Known limits that excuse one of the violations that were met, this one or another.
     """
 
     status = "violated"
@@ -160,6 +163,7 @@ class Violated(LawResult):
     found_after: float = field(kw_only=True)
     reproducer: str | None = None
     findings: Findings | None = None
+    shown: tuple[KnownLimit, ...] = ()
 
     def known(self, limit: KnownLimit) -> Known:
         """Return the same violation as one that the adapter lists."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from convform.adapters import Adapter, AdapterError, KnownLimit, Switch
 from convform.adapters.errors import closest
+from convform.conformance.diagnosis.condition import WORDS, parsed
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.subjects.guard import first_line
@@ -32,22 +34,37 @@ def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> lis
                 hint=f"it implements {', '.join(implemented)}",
             )
     for limit in adapter.known_limits:
-        if limit.operator in implemented:
-            _check_limit(adapter, limit)
+        _check_limit(adapter, limit)
     return [name for name in implemented if not operators or name in operators]
 
 
 def _check_limit(adapter: Adapter, limit: KnownLimit) -> None:
     """Refuse a limit that could never show: it is a slip."""
-    laws = laws_of(adapter.implementations[limit.operator].operator)
+    where = f"{adapter.name}: known limit of {' '.join(limit.operators)}"
+    for pattern in limit.operators:
+        alone = replace(limit, operators=(pattern,))
+        if not any(alone.is_of(one.operator) for one in adapter.implementations.values()):
+            raise AdapterError(
+                f"{where}: no operator that is implemented fits {pattern!r}",
+                closest(pattern, adapter.implementations),
+            )
+    operators = [one.operator for one in adapter.implementations.values() if limit.is_of(one.operator)]
+    laws = [law for operator in operators for law in laws_of(operator)]
     known = list(dict.fromkeys(name for law in laws for name in (law.name, *law.clauses)))
     known += [CRASHED, TIMED_OUT]
-    if limit.law_or_clause not in known:
+    for word in limit.breaks:
+        if word not in known:
+            raise AdapterError(
+                f"{where}: no law of it is called {word!r}, and none cites such a clause",
+                closest(word, known) or "convform spec lists the clauses",
+            )
+    try:
+        parsed(limit.when) if limit.when is not None else None
+    except ValueError as error:
         raise AdapterError(
-            f"{adapter.name}: known limit of {limit.operator}: no law of it is called "
-            f"{limit.law_or_clause!r}, and none cites such a clause",
-            closest(limit.law_or_clause, known) or "convform spec lists the clauses",
-        )
+            f"{where}: when={limit.when!r}: {str(error)!r} is no condition that can be judged",
+            closest(str(error), WORDS) or f"conditions are {', '.join(WORDS)}",
+        ) from None
 
 
 def switches_of(adapter: Adapter) -> tuple[Switch, ...]:

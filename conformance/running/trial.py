@@ -16,13 +16,14 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from convform.adapters import AdapterError
+from convform.adapters import AdapterError, KnownLimit
 from convform.conformance.cases.case import Case, build, value_range
 from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
 from convform.conformance.reports.reproducer import reproducer
 from convform.conformance.reports.results import Failed, Holds, LawResult, NotClaimed, Violated
+from convform.conformance.running.limits import excusing, narrowed, speaks_of
 from convform.conformance.running.shrink import shrink_numbers
 from convform.conformance.subjects.subject import Subject, SubjectGone
 
@@ -43,7 +44,7 @@ SHRINK_DEATHS_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class _Trial:
-    """What is asked; its attributes are the parameters of `run_law`."""
+    """What is asked; its attributes are the parameters of `run_law`, and limits that have shown already."""
 
     subject: Subject
     law: Law
@@ -53,6 +54,7 @@ class _Trial:
     shrink: bool = True
     shrink_known: bool = True
     has_died: bool = False
+    left_out: tuple[KnownLimit, ...] = ()
 
     def looks_beyond(self, violation: Violation) -> bool:
         """Whether a search goes on: a wrong answer that is known must not hide the end of a process."""
@@ -60,11 +62,16 @@ class _Trial:
 
     def is_known(self, violation: Violation) -> bool:
         """Whether the adapter lists the violation among its known limits."""
-        names = (self.law.name, *self.law.clauses, violation.outcome)
-        return any(
-            limit.law_or_clause in names and limit.speaks_of(violation.case.dtype.name)
-            for limit in self.subject.implementation.known_limits
-        )
+        return bool(self.excused_by(violation))
+
+    def excused_by(self, violation: Violation) -> tuple[KnownLimit, ...]:
+        """The known limits of the adapter that excuse a violation."""
+        limits = self.subject.implementation.known_limits
+        return excusing(limits, self.law.name, self.law.clauses, violation)
+
+    def leaves_out(self, case: Case) -> bool:
+        """Whether a limit that has shown already speaks of a case."""
+        return any((limit.dtypes or limit.when) and speaks_of(limit, case) for limit in self.left_out)
 
 
 @dataclass
@@ -78,11 +85,14 @@ class _Search:
     first_at: float | None = None
     false_pass: float = 0.0
     deaths: int = 0
+    shown: dict[KnownLimit, None] = field(default_factory=dict)
 
     def attempt(self, case: Case) -> Violation | None:
-        """Run the law on one case."""
-        self.cases += 1
+        """Run the law on one case; None as well where it is left out or its violation passed over."""
         case = self.trial.subject.fitted(case)
+        if self.trial.leaves_out(case):
+            return None
+        self.cases += 1
         violation: Violation | None = None
         try:
             self.trial.law.check(self.trial.subject, case)
@@ -91,12 +101,27 @@ class _Search:
         except SubjectGone as gone:
             violation = Violation.of(gone, case)
             self.deaths += 1
-        if violation is not None:
-            if self.first_at is None:
-                self.first_at = time.perf_counter()
-            if self.best is None or _complexity(violation) < _complexity(self.best):
-                self.best = violation
-        return violation
+        return violation if violation is not None and self._keeps(violation) else None
+
+    def _keeps(self, violation: Violation) -> bool:
+        """Note a violation; False if a limit excuses it that has shown already, or another one than the best.
+
+        What no limit excuses comes first; from there, shrinking never walks to what one excuses.
+        """
+        excused = self.trial.excused_by(violation)
+        self.shown |= dict.fromkeys(excused)
+        if any(limit in self.trial.left_out for limit in excused):
+            return False
+        if self.first_at is None:
+            self.first_at = time.perf_counter()
+        known = () if self.best is None else self.trial.excused_by(self.best)
+        ends = violation.outcome is not None and known
+        if self.best is not None and excused and excused != known and not ends:
+            return False
+        comes_first = known and not excused
+        if self.best is None or comes_first or _complexity(violation) < _complexity(self.best):
+            self.best = violation
+        return True
 
     def shrinks_to(self, case: Case) -> Violation | None:
         """Run the law on a simpler case; only a violation with the same outcome counts."""
@@ -165,34 +190,31 @@ def run_law(
     """
     trial = _Trial(subject, law, profile, seed, origin, shrink, shrink_known, has_died)
     found = result = _run(trial)
-    cases, seconds = result.cases, result.seconds
-    # What one dtype is known to break must not hide what others break.
-    while rest := _dtypes_without_limit(trial.subject, result):
-        implementation = trial.subject.implementation
-        claims = replace(implementation.claims, dtypes=rest)
-        fewer = Subject(replace(implementation, claims=claims), subject.answers)
-        trial = replace(trial, subject=fewer)
+    cases, seconds, shown = result.cases, result.seconds, list(_shown(result))
+    # What is known of some cases must not hide what happens in others: ask again what no limit speaks of.
+    while confined := _confined(trial, result):
+        left_out = trial.left_out + confined
+        rest = narrowed(trial.subject, left_out)
+        if rest is None:
+            break
+        trial = replace(trial, subject=rest, left_out=left_out)
         result = _run(trial)
         cases, seconds = cases + result.cases, seconds + result.seconds
+        shown += _shown(result)
         found = result if isinstance(result, (Violated, Failed)) else found
+    if isinstance(found, Violated):
+        found = replace(found, shown=tuple(dict.fromkeys(shown)))
     return replace(found, cases=cases, seconds=seconds)
 
 
-def _dtypes_without_limit(subject: Subject, result: LawResult) -> tuple[str, ...]:
-    """Which dtypes have to be asked again, as a violation is one that is known of other dtypes."""
-    if not isinstance(result, Violated):
-        return ()
-    dtype = result.violation.case.dtype.name
-    excused = {
-        name
-        for limit in subject.implementation.known_limits
-        if limit.law_or_clause in (result.law, *result.clauses, result.outcome)
-        and limit.dtypes is not None
-        and dtype in limit.dtypes
-        for name in limit.dtypes
-    }
-    claimed = subject.implementation.claims.dtypes
-    return tuple(name for name in claimed if name not in excused) if excused else ()
+def _shown(result: LawResult) -> tuple[KnownLimit, ...]:
+    return result.shown if isinstance(result, Violated) else ()
+
+
+def _confined(trial: _Trial, result: LawResult) -> tuple[KnownLimit, ...]:
+    """The limits that excuse a violation and leave other cases, or other wrong answers, to be asked for."""
+    excused = trial.excused_by(result.violation) if isinstance(result, Violated) else ()
+    return tuple(limit for limit in excused if limit.is_confined)
 
 
 def _run(trial: _Trial) -> LawResult:
@@ -223,6 +245,7 @@ def _run(trial: _Trial) -> LawResult:
         violation=smallest,
         found_after=search.first_at - search.started,
         reproducer=reproducer(subject.implementation, smallest, trial.origin),
+        shown=tuple(search.shown),
     )
 
 
