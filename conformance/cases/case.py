@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from convform import reference
 from convform.adapters import Claims
 from convform.conformance.cases import contents
 from convform.conformance.cases.geometry import Geometry
+from convform.reference.call import Call
 from convform.reference.window import Window
 from convform.spec.examples import Example
 from convform.spec.operators import PARAMETERS, SPATIAL_AXES, Operator
@@ -35,6 +37,8 @@ class Case:
     parameters
         Every parameter of the operator in normal form: per-axis tuples, padding as (low, high) for each
         axis, ``stride`` None for the default of pooling.
+    call
+        The same as the standard takes it, whole; None for a case that it refuses.
     geometry
         What the case was built from; None for worked examples.
     arrangement
@@ -50,6 +54,7 @@ class Case:
     operator: Operator
     inputs: Arrays
     parameters: Mapping[str, object]
+    call: Call | None = None
     geometry: Geometry | None = None
     arrangement: str = "contiguous"
     refused: str | None = None
@@ -58,66 +63,62 @@ class Case:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process of the judge, which a read-only mapping does not by itself."""
-        rest = self.geometry, self.arrangement, self.refused, self.example, self.output_size
-        return _arrived, (self.operator, dict(self.inputs), dict(self.parameters), *rest)
+        said = {**self.__dict__, "inputs": dict(self.inputs), "parameters": dict(self.parameters)}
+        return _arrived, ({field.name: said[field.name] for field in fields(self)},)
+
+    @property
+    def asked(self) -> Call | Mapping[str, object]:
+        """What the standard is asked with: the call, or the parameters that it refuses."""
+        return self.parameters if self.call is None or self.refused is not None else self.call
 
     @property
     def window(self) -> Window:
-        """The window of a valid case."""
-        return window_of(self.operator, self.inputs, self.parameters)
+        """The window; of a refused case the one that its parameters say, if it is one."""
+        return self._said_window if self.call is None else self.call.window
+
+    @property
+    def _said_window(self) -> Window:
+        given: Mapping[str, Any] = self.parameters
+        kernel = given["kernel"] if "kernel" in given else self.inputs["w"].shape[2:]
+        ceil_mode = bool(given.get("ceil_mode", False))
+        return Window.of(kernel, given["stride"], given["padding"], given["dilation"], ceil_mode)
 
     @property
     def dtype(self) -> np.dtype:
         """Dtype of the arrays (of the first one, where a refused case mixes them)."""
         return next(iter(self.inputs.values())).dtype
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Length of every named axis that the inputs and outputs of the operator have."""
-        return axis_sizes(self.operator, self.inputs, self.parameters, self.output_size)
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Length of every named axis of inputs and outputs, and what the operator table counts besides."""
+        sizes: dict[str, int] = {}
+        for name, array in self.inputs.items():
+            sizes.update(zip(self.operator.inputs[name].split(), array.shape, strict=True))
+        given: Mapping[str, Any] = self.parameters
+        if "input_size" in given:
+            sizes.update(zip(self.operator.outputs["x"].split(), given["input_size"], strict=True))
+        spatial, window = SPATIAL_AXES[self.operator.rank], self.window
+        output = self.output_size or window.output_size([sizes[axis] for axis in spatial])
+        return {**sizes, **window_sizes(window, output), "groups": given.get("groups", 1)}
 
     def with_inputs(self, **arrays: np.ndarray) -> Case:
         """Return the same case with some arrays replaced."""
         return replace(self, inputs=MappingProxyType({**self.inputs, **arrays}))
 
 
-def _arrived(operator: Operator, inputs: dict[str, np.ndarray], *rest: Any) -> Case:
-    return Case(operator, MappingProxyType(inputs), *rest)
+def _arrived(said: dict[str, Any]) -> Case:
+    return Case(**{**said, "inputs": MappingProxyType(said["inputs"])})
 
 
-def window_of(operator: Operator, inputs: Arrays, parameters: Mapping[str, object]) -> Window:
-    """Build the `Window` of a call; convolution takes its kernel size from the weights."""
-    kernel = parameters["kernel"] if "kernel" in operator.parameters else inputs["w"].shape[2:]
-    return Window.of(
-        cast("tuple[int, ...]", kernel),
-        cast("tuple[int, ...] | None", parameters["stride"]),
-        cast("tuple[tuple[int, int], ...]", parameters["padding"]),
-        cast("tuple[int, ...]", parameters["dilation"]),
-        bool(parameters.get("ceil_mode", False)),
-    )
-
-
-def axis_sizes(
-    operator: Operator,
-    inputs: Arrays,
-    parameters: Mapping[str, object],
-    output_size: tuple[int, ...] | None = None,
-) -> dict[str, int]:
-    """Bind every axis name of the operator to its length in this call; windows are counted if not given."""
-    sizes: dict[str, int] = {}
-    for name, array in inputs.items():
-        sizes.update(zip(operator.inputs[name].split(), array.shape, strict=True))
-    if "input_size" in operator.parameters:
-        shape = cast("tuple[int, ...]", parameters["input_size"])
-        sizes.update(zip(operator.outputs["x"].split(), shape, strict=True))
-    spatial = operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
-    window = window_of(operator, inputs, parameters)
-    sizes.update(zip(("k" + axis for axis in spatial), window.kernel, strict=True))
-    output = output_size or window.output_size([sizes[axis] for axis in spatial])
-    sizes.update(zip(("o" + axis for axis in spatial), output, strict=True))
-    groups = parameters.get("groups", 1)
-    assert isinstance(groups, int)
-    return {**sizes, "taps": window.taps, "windows": math.prod(output), "groups": groups}
+def window_sizes(window: Window, output: Sequence[int]) -> dict[str, int]:
+    """Lengths of the kernel's and the output's axes, and the numbers of taps and windows."""
+    spatial = SPATIAL_AXES[window.rank]
+    return {
+        **{"k" + axis: k for axis, k in zip(spatial, window.kernel, strict=True)},
+        **{"o" + axis: o for axis, o in zip(spatial, output, strict=True)},
+        "taps": window.taps,
+        "windows": math.prod(output),
+    }
 
 
 def parameters_as_said(case: Case, claims: Claims) -> Mapping[str, object]:
@@ -128,47 +129,37 @@ def parameters_as_said(case: Case, claims: Claims) -> Mapping[str, object]:
         window, sizes = case.window, case.sizes
     except ValueError:  # a refused case may have no window at all
         return {**case.parameters, "padding": "valid"}
-    spatial = [sizes[axis] for axis in spatial_axes(case.operator)]
+    spatial = [sizes[axis] for axis in SPATIAL_AXES[case.operator.rank]]
     same = Window.same(spatial, window.kernel, window.stride, window.dilation)
     return {**case.parameters, "padding": "same" if window.padding == same.padding else "valid"}
 
 
-def spatial_axes(operator: Operator) -> list[str]:
-    """Names of the spatial axes of the operator's input."""
-    return operator.inputs.get("x", operator.outputs.get("x", "")).split()[2:]
-
-
 def parameters_of(operator: Operator, geometry: Geometry) -> dict[str, object]:
     """Write out the parameters of a geometry in normal form."""
-    window = geometry.window
+    call, window = geometry.call, geometry.window
     values: dict[str, object] = {
-        "input_size": (geometry.channels.n, geometry.channels.c, *geometry.spatial),
+        "input_size": (geometry.channels.n, geometry.channels.c, *call.size),
         "kernel": window.kernel,
-        "stride": None if geometry.default_stride else window.stride,
+        "stride": None if call.default_stride else window.stride,
         "padding": window.padding,
         "dilation": window.dilation,
-        "groups": geometry.channels.groups,
-        "ceil_mode": geometry.ceil_mode,
-        "count_include_pad": geometry.count_include_pad,
+        "groups": call.groups,
+        "ceil_mode": window.ceil_mode,
+        "count_include_pad": call.count_include_pad,
     }
     return {name: values[name] for name in operator.parameters}
 
 
 def named_sizes(geometry: Geometry) -> dict[str, int]:
     """Lengths of all named axes of a geometry, and what the table of operators counts besides."""
-    ch, window = geometry.channels, geometry.window
-    spatial = SPATIAL_AXES[window.rank]
-    output = window.output_size(geometry.spatial)
+    ch, call = geometry.channels, geometry.call
     return {
         "n": ch.n,
         "c": ch.c,
         "o": ch.o,
         "i": ch.c // ch.groups,
-        **dict(zip(spatial, geometry.spatial, strict=True)),
-        **{"k" + axis: k for axis, k in zip(spatial, window.kernel, strict=True)},
-        **{"o" + axis: o for axis, o in zip(spatial, output, strict=True)},
-        "taps": window.taps,
-        "windows": math.prod(output),
+        **dict(zip(SPATIAL_AXES[call.window.rank], call.size, strict=True)),
+        **window_sizes(call.window, call.output),
         "groups": ch.groups,
     }
 
@@ -207,14 +198,14 @@ def build(operator: Operator, geometry: Geometry) -> Case:
     parameters = parameters_of(operator, geometry)
     terms, _, scale = sum_size(operator, geometry)
     if terms * scale >= contents.exact_limit(geometry.dtype) and geometry.contents != "real":
-        _thin_out(operator, inputs, parameters, contents.exact_limit(geometry.dtype) // scale, rng)
-    return Case(operator, MappingProxyType(inputs), parameters, geometry)
+        _thin_out(operator, inputs, geometry.call, contents.exact_limit(geometry.dtype) // scale, rng)
+    return Case(operator, MappingProxyType(inputs), parameters, geometry.call, geometry)
 
 
 def _thin_out(
     operator: Operator,
     inputs: dict[str, np.ndarray],
-    parameters: Mapping[str, object],
+    call: Call,
     limit: int,
     rng: np.random.Generator,
 ) -> None:
@@ -227,7 +218,7 @@ def _thin_out(
     factor = "dy" if "dy" in inputs else "cols" if "cols" in inputs else "x"
     while True:
         absolute = {name: np.abs(array).astype(np.float64) for name, array in inputs.items()}
-        sums = reference.evaluate(operator.name, absolute, parameters)
+        sums = reference.evaluate(operator.name, absolute, call)
         if all(np.max(array, initial=0) < limit for array in sums.values()):
             return
         kept = rng.random(inputs[factor].shape) < 0.5

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from convform.adapters import Claims, Implementation
+from convform.reference.call import Call
 from convform.reference.window import Window
 
 
@@ -121,16 +122,17 @@ class Geometry:
     ceil_mode: bool = False
     count_include_pad: bool = True
 
+    @functools.cached_property
+    def call(self) -> Call:
+        """What is asked: the window over all axes, with everything else that a call has besides arrays."""
+        n, k, s, low, high, d = zip(*self.axes, strict=True)
+        window = Window(k, s, tuple(zip(low, high, strict=True)), d, self.ceil_mode)
+        return Call(window, n, self.channels.groups, self.count_include_pad, self.default_stride)
+
     @property
     def window(self) -> Window:
         """The window over all axes."""
-        _, k, s, low, high, d = zip(*self.axes, strict=True)
-        return Window(k, s, tuple(zip(low, high, strict=True)), d, self.ceil_mode)
-
-    @property
-    def spatial(self) -> tuple[int, ...]:
-        """Spatial sizes of the input."""
-        return tuple(axis.n for axis in self.axes)
+        return self.call.window
 
     @property
     def complexity(self) -> tuple[object, ...]:

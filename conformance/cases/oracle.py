@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def exact(case: Case, evaluate: Evaluate = reference.evaluate, arithmetic: str =
         ``"sum"``, or ``"transform"`` for subjects that round even integers: theirs is the bound of
         transforms, on the same cases.
     """
-    values = evaluate(case.operator.name, case.inputs, case.parameters)
+    values = evaluate(case.operator.name, case.inputs, case.asked)
     tolerance = {}
     if arithmetic == "transform" and case.operator.is_linear:
         for name, magnitude in _magnitudes(case, evaluate).items():
@@ -79,7 +79,7 @@ def _of_absolute_gradient(case: Case, evaluate: Evaluate) -> np.ndarray:
     """Σ|dy| of every element of dx, in float64: the selection is that of the case."""
     inputs = {name: array.astype(np.float64) for name, array in case.inputs.items()}
     inputs["dy"] = np.abs(inputs["dy"])
-    return np.asarray(evaluate(case.operator.name, inputs, case.parameters)["dx"])
+    return np.asarray(evaluate(case.operator.name, inputs, case.asked)["dx"])
 
 
 @np.errstate(all="ignore")
@@ -96,7 +96,7 @@ def bounded(case: Case, arithmetic: str = "sum", evaluate: Evaluate = reference.
     else:
         # A dialect is evaluated in float64, whose own rounding is within the same bound.
         doubles = {name: array.astype(np.float64) for name, array in case.inputs.items()}
-        values, slack = evaluate(case.operator.name, doubles, case.parameters), 2
+        values, slack = evaluate(case.operator.name, doubles, case.asked), 2
     u = _accumulation_u(case)
     tolerance, rms, scale = {}, {}, {}
     for name, magnitude in _magnitudes(case, evaluate).items():
@@ -157,14 +157,14 @@ def _terms(case: Case, output: str) -> int:
 def _magnitudes(case: Case, evaluate: Evaluate) -> dict[str, np.ndarray]:
     """Σ|x||w| of every output, in float64 and rounded up."""
     absolute = {name: np.abs(array).astype(np.float64) for name, array in case.inputs.items()}
-    values = evaluate(case.operator.name, absolute, case.parameters)
+    values = evaluate(case.operator.name, absolute, case.asked)
     return {name: np.asarray(array) * (1 + 2.0**-20) for name, array in values.items()}
 
 
 def _evaluated_exactly(case: Case) -> dict[str, np.ndarray]:
     """Evaluate the definition on fractions: every float64 is one."""
     doubles = {name: array.astype(np.float64) for name, array in case.inputs.items()}
-    values = definition.evaluate(case.operator.name, doubles, case.parameters)
+    values = definition.evaluate(case.operator.name, doubles, case.asked)
     return {name: array for name, array in values.items() if name != "indices"}
 
 
@@ -174,7 +174,8 @@ def _divisors_are_powers_of_two(case: Case) -> bool:
     name = case.operator.forward
     if not case.parameters["count_include_pad"]:
         # The divisor is the number of real taps: the sum of an image of ones before it is divided.
-        counted = reference.evaluate(name, {"x": ones["x"]}, {**case.parameters, "count_include_pad": True})
+        assert case.call is not None
+        counted = reference.evaluate(name, {"x": ones["x"]}, replace(case.call, count_include_pad=True))
         divisor = counted["y"] * case.window.taps
         if any(case.window.overhang(case.inputs["x"].shape[2:])):
             return False

@@ -127,7 +127,7 @@ def forward_case(forward: Implementation, case: Case) -> Case:
     if "b" in forward.takes and not forward.claims.bias_optional and "b" not in inputs:
         inputs["b"] = np.zeros(len(case.inputs["w"]), case.dtype)
     parameters = {name: case.parameters[name] for name in operator.parameters}
-    return Case(operator, MappingProxyType(inputs), parameters, case.geometry)
+    return Case(operator, MappingProxyType(inputs), parameters, case.call, case.geometry)
 
 
 def _with_forward(subject: Subject) -> Iterable[Case]:

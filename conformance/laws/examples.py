@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from convform import reference
-from convform.conformance.cases.case import Case, normal_parameters, shapes, spatial_axes
+from convform.conformance.cases.case import Case, normal_parameters, shapes
 from convform.conformance.cases.geometry import Axis, Geometry
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.laws.law import Evidence, Law, Listed
 from convform.conformance.laws.violation import SHAPE, Violation
 from convform.conformance.subjects.subject import Subject
+from convform.reference.call import Call
 from convform.reference.window import Window
 from convform.spec.clauses import clause, examples
 from convform.spec.examples import Example
-from convform.spec.operators import FAMILIES, OPERATORS, Operator
+from convform.spec.operators import FAMILIES, OPERATORS, SPATIAL_AXES, Operator
 
 
 def example_case(operator: Operator, example: Example, dtype: str) -> Case:
@@ -29,7 +30,8 @@ def example_case(operator: Operator, example: Example, dtype: str) -> Case:
     if example.window is None:
         inputs = {name: array.astype(dtype) for name, array in example.inputs.items()}
         parameters = normal_parameters(operator, example.parameters)
-        return Case(operator, MappingProxyType(inputs), parameters, example=example)
+        call = Call.of(operator, inputs, parameters)
+        return Case(operator, MappingProxyType(inputs), parameters, call, example=example)
     given = dict(example.window)
     spatial = tuple(given.pop("input_size"))
     window = Window.of(**given)
@@ -40,9 +42,10 @@ def example_case(operator: Operator, example: Example, dtype: str) -> Case:
         name: np.arange(np.prod(shape)).reshape(shape).astype(dtype)
         for name, shape in shapes(operator, geometry).items()
     }
-    call: dict[str, Any] = {"kernel": window.kernel, "input_size": (1, 1, *spatial), **given}
-    parameters = normal_parameters(operator, {k: v for k, v in call.items() if k in operator.parameters})
-    return Case(operator, MappingProxyType(inputs), parameters, example=example)
+    said: dict[str, Any] = {"kernel": window.kernel, "input_size": (1, 1, *spatial), **given}
+    parameters = normal_parameters(operator, {k: v for k, v in said.items() if k in operator.parameters})
+    call = Call.of(operator, inputs, parameters)
+    return Case(operator, MappingProxyType(inputs), parameters, call, example=example)
 
 
 def is_about(operator: Operator, example: Example) -> bool:
@@ -66,7 +69,7 @@ def claimed(subject: Subject, case: Case) -> bool:
         if value != neutral[name]:
             return False
     low, high = zip(*window.padding, strict=True)
-    n = [case.sizes[axis] for axis in spatial_axes(case.operator)]
+    n = [case.sizes[axis] for axis in SPATIAL_AXES[case.operator.rank]]
     axes = [
         Axis(*values)
         for values in zip(n, window.kernel, window.stride, low, high, window.dilation, strict=True)
@@ -111,7 +114,7 @@ def _dtype_for(subject: Subject, example: Example) -> str | None:
 def _overflows(case: Case) -> bool:
     """Whether a sum of magnitudes leaves the integers of the case, which makes its answer unspecified."""
     absolute = {name: np.abs(array.astype(np.float64)) for name, array in case.inputs.items()}
-    values = reference.evaluate(case.operator.name, absolute, case.parameters)
+    values = reference.evaluate(case.operator.name, absolute, case.asked)
     return any(np.max(array, initial=0) > np.iinfo(case.dtype).max for array in values.values())
 
 

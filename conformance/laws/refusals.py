@@ -84,7 +84,9 @@ def _with(
     case: Case, refused: str, *, arrays: Mapping[str, np.ndarray] | None = None, **parameters: object
 ) -> Case:
     inputs = MappingProxyType({**case.inputs, **(arrays or {})})
-    return replace(case, inputs=inputs, parameters={**case.parameters, **parameters}, refused=refused)
+    return replace(
+        case, inputs=inputs, parameters={**case.parameters, **parameters}, call=None, refused=refused
+    )
 
 
 def _longer(array: np.ndarray, axis: int, by: int = 1) -> np.ndarray:

@@ -88,7 +88,7 @@ def twin_of(implementation: Implementation, evaluate: Evaluate, case: Case) -> I
             name: layouts[name].to_native(array)
             if array.ndim == len(operator.outputs[name].split())
             else array
-            for name, array in evaluate(operator.name, inputs, case.parameters).items()
+            for name, array in evaluate(operator.name, inputs, case.asked).items()
         }
         if "indices" in outputs:
             claimed = implementation.claims.indices
