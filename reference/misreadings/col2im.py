@@ -28,7 +28,6 @@ from convform.reference.window import Size
 
 PAGE = Page("col2im", "COL2IM")
 
-
 # --- COL2IM-1: overlaps accumulate -----------------------------------------------------------------------
 
 
@@ -134,7 +133,6 @@ PAGE.call_twist(
 )(first_only(0))
 
 # --- COL2IM-2: what fell into padding is dropped ---------------------------------------------------------
-
 
 Crop = Callable[[int, int, int, int], slice]
 

@@ -582,7 +582,7 @@ def _(evaluate: Asked) -> Asked:
 @PAGE.mend(
     "surplus channels ignored",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that input channels that no weight belongs to are left out",
     look="x has I · groups channels, or is refused: check the channels, since a loop over those of the "
     "weight does not notice the rest.",
@@ -594,7 +594,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
 @PAGE.mend(
     "surplus kernel slices ignored",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that kernel slices that no input channel belongs to are left out",
     look="w has C / groups input channels, or is refused: check the channels, since a loop over those of x, "
     "or zip, does not notice the rest.",
@@ -606,7 +606,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
 @PAGE.mend(
     "weight broadcast over channels",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that weights with one input channel are used for all",
     look="w has C / groups input channels, or is refused: check the channels, since NumPy repeats axes of "
     "length one.",
@@ -653,7 +653,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
 @PAGE.mend(
     "groups rounded down",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that channels that do not fill a group are left out",
     look="groups divides the number of input channels and of output channels, or is refused: // leaves a "
     "rest that must be checked.",
@@ -684,7 +684,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
 @PAGE.mend(
     "zero groups are one",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that 0 groups count as 1",
     look="groups is at least 1: look for `groups or 1`.",
 )
