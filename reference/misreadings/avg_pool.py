@@ -27,7 +27,7 @@ def dividing_by(counts: Callable[[Counts], Counts]) -> StepsTwist:
 
 
 def count_taps(positions: Positions) -> int:
-    """Count the taps of one call.window."""
+    """Count the taps of one window."""
     return math.prod(p.shape[1] for p in positions)
 
 

@@ -23,7 +23,6 @@ from convform.reference.misreadings.steps import Positions, Steps, assign
 
 PAGE = Page("avg_pool_backward")
 
-
 # --- AVGGRAD-1: adjoint of the average -------------------------------------------------------------------
 
 misread_windows(PAGE, "AVGGRAD-1", AVG_GRADIENT, "average gradient ignores the stride", "average")

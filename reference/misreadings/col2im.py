@@ -28,7 +28,6 @@ from convform.reference.window import Size
 
 PAGE = Page("col2im")
 
-
 # --- COL2IM-1: overlaps accumulate -----------------------------------------------------------------------
 
 
@@ -85,7 +84,6 @@ PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored,
 PAGE.call_twist("first sample added up only", ("col2im",))(first_only(0))
 
 # --- COL2IM-2: what fell into padding is dropped ---------------------------------------------------------
-
 
 Crop = Callable[[int, int, int, int], slice]
 

@@ -200,7 +200,7 @@ def _(evaluate: Asked) -> Asked:
 
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         outputs = evaluate(operator, inputs, call)
-        # A layer keeps the gradients of its call; pooling has none, and keeps dx.
+        # A layer keeps the gradients of its parameters; pooling has none, and keeps dx.
         for name in ("dw", "db") if "dw" in outputs else ("dx",):
             key = (operator, name, outputs[name].shape, outputs[name].dtype)
             sums[key] = outputs[name] + sums.get(key, np.zeros((), outputs[name].dtype))

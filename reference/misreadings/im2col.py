@@ -14,7 +14,6 @@ from convform.reference.misreadings.steps import Positions, Steps, windowed
 
 PAGE = Page("im2col")
 
-
 # --- IM2COL-1: gather ------------------------------------------------------------------------------------
 
 

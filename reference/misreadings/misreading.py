@@ -265,7 +265,7 @@ def _in_float32(evaluate: Evaluate) -> Evaluate:
 
 
 def changing_inputs(change: Callable[[dict[str, Array], Call], Mapping[str, Array]]) -> CallTwist:
-    """Asked with other arrays: `change(inputs, call)` returns the ones to replace."""
+    """Evaluate with other arrays: `change(inputs, call)` returns the ones to replace."""
 
     def twist(evaluate: Asked) -> Asked:
         def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
@@ -277,7 +277,7 @@ def changing_inputs(change: Callable[[dict[str, Array], Call], Mapping[str, Arra
 
 
 def changing_call(change: Callable[[Call], Call]) -> CallTwist:
-    """Asked another call of the same arrays."""
+    """Evaluate another call of the same arrays."""
     return lambda evaluate: lambda operator, inputs, call: evaluate(operator, inputs, change(call))
 
 

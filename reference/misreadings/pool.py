@@ -12,6 +12,7 @@ from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
     POOLS,
     Asked,
+    CallTwist,
     Inputs,
     Page,
     changing_outputs,
@@ -22,14 +23,12 @@ from convform.reference.window import Size, Window
 
 PAGE = Page("pool")
 
-
 # --- POOL-1: default stride ------------------------------------------------------------------------------
-
 
 StrideOf = Callable[[Window], Size]
 
 
-def default_stride(stride_of: StrideOf) -> Callable[[Asked], Asked]:
+def default_stride(stride_of: StrideOf) -> CallTwist:
     """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
 
     def twist(evaluate: Asked) -> Asked:
@@ -62,7 +61,7 @@ PAGE.call_twist("default stride is the dilated extent", POOLS)(
 # --- POOL-2: channels and samples never mix --------------------------------------------------------------
 
 
-def pooled_across(axis: int) -> Callable[[Asked], Asked]:
+def pooled_across(axis: int) -> CallTwist:
     """Pool over all channels (axis 1) or samples (axis 0) and give each of them the result."""
 
     def change(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:

@@ -18,23 +18,17 @@ import numpy as np
 from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
-from convform.reference.misreadings.misreading import (
-    POOLS,
-    Asked,
-    Finish,
-    Inputs,
-    Mend,
-    Page,
-    as_is,
-)
+from convform.reference.misreadings.misreading import POOLS, Asked, Finish, Inputs, Mend, Page, as_is
 from convform.reference.misreadings.steps import (
     Positions,
     Steps,
     calling,
     counting,
     counting_as,
+    no_padding,
     of_call,
     on_all_axes,
+    ones,
     placing,
     windowed,
 )
@@ -44,8 +38,6 @@ from convform.spec.operators import FAMILIES
 PAGE = Page("window")
 
 FORWARD = ("im2col", "conv", "max_pool", "avg_pool")
-
-
 WITH_KERNEL = ("im2col", "col2im", *POOLS)
 """Families with a parameter `kernel`; a convolution finds its kernel size in its weights."""
 
@@ -57,7 +49,7 @@ def first_axis_only(values: Size) -> Size:
 
 def unpadded(window: Window) -> Window:
     """Return the window without its padding."""
-    return replace(window, padding=((0, 0),) * window.rank)
+    return replace(window, padding=no_padding(window))
 
 
 # --- WINDOW-1: output size -------------------------------------------------------------------------------
@@ -146,7 +138,7 @@ def _(steps: Steps) -> Steps:
 
 @PAGE.steps_twist("stride ignored", (*FORWARD, "conv.backward"))
 def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, stride=(1,) * window.rank))
+    return placing(steps, lambda window: replace(window, stride=ones(window)))
 
 
 @PAGE.steps_twist("last window moved to the end", FORWARD)
@@ -278,12 +270,12 @@ def _(steps: Steps) -> Steps:
 
 @PAGE.steps_twist("dilation ignored", (*FORWARD, "conv.backward"))
 def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=(1,) * window.rank))
+    return windowed(steps, lambda window: replace(window, dilation=ones(window)))
 
 
 @PAGE.steps_twist("dilation in the size only", FORWARD)
 def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, dilation=(1,) * window.rank))
+    return placing(steps, lambda window: replace(window, dilation=ones(window)))
 
 
 @PAGE.steps_twist("extent is dilation times kernel", FAMILIES)
@@ -349,9 +341,7 @@ def _(steps: Steps) -> Steps:
 def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
     """Count the windows with another extent of the dilated kernel."""
     # An undilated kernel of k taps extends over k elements.
-    return counting_as(
-        steps, lambda window: replace(window, kernel=extents(window), dilation=(1,) * window.rank)
-    )
+    return counting_as(steps, lambda window: replace(window, kernel=extents(window), dilation=ones(window)))
 
 
 # --- WINDOW-5: ceil rounding -----------------------------------------------------------------------------
