@@ -28,6 +28,7 @@ from convform.adapters.errors import AdapterError, Unavailable, closest
 from convform.adapters.implementation import Implementation
 from convform.adapters.layout import Layout
 from convform.adapters.limits import KnownLimit, limit_of
+from convform.adapters.scripts import Script
 from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
 
 Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
@@ -149,7 +150,7 @@ class Adapter:
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
         isolated: bool = False,
-        script: Callable[[str, Mapping[str, Any]], str | None] | None = None,
+        script: Script | None = None,
         switches: Callable[[], Sequence[Switch]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():

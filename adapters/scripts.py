@@ -12,6 +12,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+Script = Callable[[str, Mapping[str, Any]], str | None]
+"""Writes the call of an operator with parameters; see `convform.adapters.Adapter`."""
+
 
 def script_of(function: Callable[..., Any], parameters: Mapping[str, Any], *before: str) -> str:
     """Write a call of a wrapper as Python source.

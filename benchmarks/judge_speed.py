@@ -21,6 +21,7 @@ from convform.conformance.laws.compare import check_exact
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.laws.values import fits
+from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
 from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.subject import Subject, call
@@ -82,7 +83,7 @@ def verdicts(targets: list[tuple[str, str]], console: Console) -> None:
         for operator in report.operators:
             for law in operator.laws:
                 if first is None and law.status == "violated" and law.level == "core":
-                    first = elapsed + (law.found_after or 0.0)
+                    first = elapsed + (law.found_after if isinstance(law, Violated) else 0.0)
                 elapsed += law.seconds
         output.add_row(
             adapter.name,

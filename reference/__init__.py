@@ -14,20 +14,26 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from convform.reference.columns import col2im, gather, im2col, scatter
-from convform.reference.convolution import Gradients, conv, conv_backward
-from convform.reference.evaluation import Functions, Outputs, evaluate_with
+from convform.reference.call import Call
+from convform.reference.columns import col2im, gather, gathered, im2col, scatter, scattered
+from convform.reference.convolution import Gradients, conv, conv_backward, convolved, convolved_backward
+from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
 from convform.reference.pooling import (
+    averaged,
+    averaged_backward,
     avg_pool,
     avg_pool_backward,
     max_pool,
     max_pool_backward,
     max_pool_values,
+    selected,
+    selected_backward,
 )
 from convform.reference.window import Window
 
 __all__ = [
     "FUNCTIONS",
+    "Call",
     "Gradients",
     "Window",
     "avg_pool",
@@ -46,20 +52,20 @@ __all__ = [
 
 FUNCTIONS: Functions = MappingProxyType(
     {
-        "im2col": gather,
-        "col2im": scatter,
-        "conv": conv,
-        "conv.backward": conv_backward,
-        "max_pool": max_pool,
-        "max_pool.backward": max_pool_backward,
-        "avg_pool": avg_pool,
-        "avg_pool.backward": avg_pool_backward,
+        "im2col": gathered,
+        "col2im": scattered,
+        "conv": convolved,
+        "conv.backward": convolved_backward,
+        "max_pool": selected,
+        "max_pool.backward": selected_backward,
+        "avg_pool": averaged,
+        "avg_pool.backward": averaged_backward,
     }
 )
-"""The function of each operator family, with the axes of the operator table."""
+"""The function of each operator family: of a call, and of arrays with the axes of the operator table."""
 
 
-def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Outputs:
+def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Parameters) -> Outputs:
     """Evaluate an operator of the standard by name.
 
     Parameters
@@ -72,7 +78,8 @@ def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, 
         missing or None.
     parameters
         Any of the operator's parameters; the others have the defaults of the table (stride 1, padding 0,
-        …). A pooling stride of None is the kernel size (clause POOL-1).
+        …). A pooling stride of None is the kernel size (clause POOL-1). Or the `Call` that was made of these
+        inputs: then nothing is parsed or checked again.
 
     Returns
     -------

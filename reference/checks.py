@@ -129,26 +129,16 @@ def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 
-def convolution(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: PerAxis,
-    padding: Padding,
-    dilation: PerAxis,
-    groups: int,
-) -> Window:
-    """Check the arguments of a convolution and return its window.
+def convolution(x: Array, w: Array, b: Array | None, groups: int) -> None:
+    """Check that the arrays and groups of a convolution fit together.
 
     Raises
     ------
     TypeError
         If an array is none, the dtypes differ (clause CONTRACT-6) or `groups` is no integer.
     ValueError
-        If channels, groups, bias or axes do not fit together (clauses CONV-7 and CONTRACT-9), or the window
-        is refused (clause WINDOW-6).
+        If channels, groups, bias or axes do not fit together (clauses CONV-7 and CONTRACT-9).
     """
-    batch("x", x)
     array("w", w)
     if w.ndim != x.ndim:
         raise ValueError(
@@ -171,28 +161,21 @@ def convolution(
         )
     if b is not None:
         shape("b", b, (outputs,), "o", "CONV-7")
-    return window(x.ndim - 2, w.shape[2:], stride, padding, dilation)
 
 
-def gradient(
-    dy: Array, x: Array, channels: int, window: Window, clause: str, own_size: Size | None = None
-) -> None:
-    """Check that `dy` has the dtype of `x` and the shape of the output for `channels` output channels.
-
-    Whoever counts windows otherwise than the standard may take `own_size` for a right one as well.
+def gradient(dy: Array, x: Array, expected: Size, own: Size | None, clause: str) -> None:
+    """Check that `dy` has the dtype of `x` and the shape `expected` of the output, or the shape `own`.
 
     Raises
     ------
     TypeError
         If `dy` is no array of the dtype of `x` (clause CONTRACT-6).
     ValueError
-        If its shape is not that of the output (`clause`).
+        If its shape is another (`clause`).
     """
     same_dtype(x=x, dy=array("dy", dy))
-    expected = (len(x), channels, *window.output_size(x.shape[2:]))
-    if own_size is not None and dy.shape == (*expected[:2], *own_size):
-        return
-    shape("dy", dy, expected, "the shape of the output", clause)
+    if dy.shape != own:
+        shape("dy", dy, expected, "the shape of the output", clause)
 
 
 def flag(name: str, value: object) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from convform.reference import checks
 from convform.reference.blocks import in_threads
+from convform.reference.call import Call
 from convform.reference.checks import Array
-from convform.reference.window import Landing, Padding, PerAxis, Size, Window
+from convform.reference.window import Landing, Padding, PerAxis
 
 Index = tuple[Any, ...]
 
@@ -76,11 +77,14 @@ def gather(
     TypeError, ValueError
         As `im2col` does.
     """
-    checks.batch("x", x)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation)
-    size = x.shape[2:]
-    landings = window.landings(size)
-    cols = np.empty((*x.shape[:2], *window.kernel, *window.output_size(size)), x.dtype)
+    given = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    return gathered(Call.made("im2col", {"x": x}, given).fitted("im2col", {"x": x}), x)
+
+
+def gathered(call: Call, x: Array) -> Array:
+    """`gather` of a call."""
+    landings = call.window.landings(call.size)
+    cols = np.empty((*x.shape[:2], *call.window.kernel, *call.output), x.dtype)
 
     def work(start: int, stop: int) -> None:
         fill(cols[start:stop], x[start:stop], landings)
@@ -124,12 +128,12 @@ def col2im(
     ValueError
         If `cols` does not match `input_size` (clause COL2IM-3), or the window is refused (clause WINDOW-6).
     """
-    checks.array("cols", cols)
-    n, c, *size = shape = checks.input_size(input_size)
-    window = checks.window(len(size), kernel, stride, padding, dilation)
-    output = window.output_size(size)
-    checks.shape("cols", cols, (n, c * window.taps, prod(output)), "n (c kh kw) (oh ow)", "COL2IM-3")
-    return _scatter(cols.reshape(n, c, *window.kernel, *output), shape, window)
+    call = _scattering(cols, input_size, kernel, stride, padding, dilation)
+    n, c = checks.input_size(input_size)[:2]
+    shape = (n, c, *call.window.kernel, *call.output)
+    merged = (n, c * call.window.taps, prod(call.output))
+    checks.shape("cols", cols, merged, "n (c kh kw) (oh ow)", "COL2IM-3")
+    return scattered(call, cols.reshape(shape))
 
 
 def scatter(
@@ -160,18 +164,26 @@ def scatter(
     TypeError, ValueError
         As `col2im` does (clauses COL2IM-3 and WINDOW-6).
     """
-    checks.array("cols", cols)
-    shape = checks.input_size(input_size)
-    size = shape[2:]
-    window = checks.window(len(size), kernel, stride, padding, dilation)
-    expected = (*shape[:2], *window.kernel, *window.output_size(size))
-    checks.shape("cols", cols, expected, "n c kh kw oh ow", "COL2IM-3")
-    return _scatter(cols, shape, window)
+    call = _scattering(cols, input_size, kernel, stride, padding, dilation)
+    return scattered(call.fitted("col2im", {"cols": cols}, shape=input_size), cols)
 
 
-def _scatter(cols: Array, shape: Size, window: Window) -> Array:
-    landings = window.landings(shape[2:])
-    x = np.zeros(shape, checks.accumulator(cols.dtype))
+def _scattering(
+    cols: Array,
+    input_size: Sequence[int],
+    kernel: PerAxis,
+    stride: PerAxis,
+    padding: Padding,
+    dilation: PerAxis,
+) -> Call:
+    given = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    return Call.made("col2im", {"cols": cols}, {"input_size": input_size, **given})
+
+
+def scattered(call: Call, cols: Array) -> Array:
+    """`scatter` of a call."""
+    landings = call.window.landings(call.size)
+    x = np.zeros((*cols.shape[:2], *call.size), checks.accumulator(cols.dtype))
 
     def work(start: int, stop: int) -> None:
         add(x[start:stop], cols[start:stop], landings)

@@ -10,9 +10,10 @@ import numpy as np
 
 from convform.reference import checks
 from convform.reference.blocks import tiles
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.columns import add, fill
-from convform.reference.window import Landing, Padding, PerAxis, Window
+from convform.reference.window import Landing, Padding, PerAxis
 
 # Columns are formed this many bytes at a time, which is enough for fast matrix products. Those of a whole
 # layer would take as many times the input as the kernel has taps.
@@ -78,12 +79,18 @@ def conv(
     >>> conv(x, w)[0, 0].tolist()
     [[37, 47], [67, 77]]
     """
-    window = checks.convolution(x, w, b, stride, padding, dilation, groups)
-    layer = _Layer(x, w, window, groups)
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    arrays = {"x": x, "w": w, "b": b}
+    return convolved(Call.made("conv", arrays, given).fitted("conv", arrays), x, w, b)
+
+
+def convolved(call: Call, x: Array, w: Array, b: Array | None) -> Array:
+    """`conv` of a call."""
+    layer = _Layer(x, w, call)
     y = np.empty((len(x), len(w), *layer.output), x.dtype)
     flat = y.reshape(layer.flat_output)
     kernel = layer.matrix(w)
-    bias = None if b is None else b.reshape(groups, -1, 1)
+    bias = None if b is None else b.reshape(call.groups, -1, 1)
     for block in layer.blocks():
         fill(block.columns, x[block.samples], block.landings)
         part = kernel @ layer.flat_columns(block)
@@ -128,13 +135,19 @@ def conv_backward(
         As `conv` does (clauses CONV-7, CONTRACT-6, CONTRACT-9 and WINDOW-6), and for a `dy` of another
         shape than y (clause CONVGRAD-5).
     """
-    window = checks.convolution(x, w, b, stride, padding, dilation, groups)
-    checks.gradient(dy, x, len(w), window, "CONVGRAD-5")
-    layer = _Layer(x, w, window, groups)
+    arrays = {"x": x, "w": w, "b": b, "dy": dy}
+    given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    call = Call.made("conv.backward", arrays, given).fitted("conv.backward", arrays)
+    return convolved_backward(call, x, w, b, dy)
+
+
+def convolved_backward(call: Call, x: Array, w: Array, b: Array | None, dy: Array) -> Gradients:
+    """`conv_backward` of a call."""
+    layer = _Layer(x, w, call)
     flat = dy.reshape(layer.flat_output)
     kernel = layer.matrix(w).swapaxes(-1, -2)
     dx = np.zeros(x.shape, layer.dtype)
-    dw = np.zeros((groups, kernel.shape[-1], kernel.shape[-2]), layer.dtype)
+    dw = np.zeros((call.groups, kernel.shape[-1], kernel.shape[-2]), layer.dtype)
     for block in layer.blocks():
         part = flat[block.samples, :, :, block.places].astype(layer.dtype, copy=False)
         columns = layer.flat_columns(block)
@@ -165,15 +178,15 @@ class _Block(NamedTuple):
 class _Layer:
     """Sizes and matrix views that a convolution and its gradients share."""
 
-    def __init__(self, x: Array, w: Array, window: Window, groups: int) -> None:
+    def __init__(self, x: Array, w: Array, call: Call) -> None:
         self.dtype: np.dtype[Any] = checks.accumulator(x.dtype)
         self.channels = x.shape[:2]
-        self.window = window
-        self.groups = groups
-        self.rows = w.shape[1] * window.taps  # of the matrix of columns, for each group
-        self.output = window.output_size(x.shape[2:])
-        self.landings = window.landings(x.shape[2:])
-        self.flat_output = (len(x), groups, len(w) // groups, prod(self.output))
+        self.window = call.window
+        self.groups = call.groups
+        self.rows = w.shape[1] * call.window.taps  # of the matrix of columns, for each group
+        self.output = call.output
+        self.landings = call.window.landings(call.size)
+        self.flat_output = (len(x), call.groups, len(w) // call.groups, prod(self.output))
 
     def matrix(self, w: Array) -> Array:
         """Give the kernel as "g o (i kh kw)" in the dtype of the sums."""

@@ -7,30 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from convform.reference.call import Call, row_of, widened
 from convform.reference.checks import Array
-from convform.spec.operators import OPERATORS, PARAMETERS, Operator
 
 Outputs = dict[str, Array]
+Parameters = Call | Mapping[str, Any]
 Functions = Mapping[str, Callable[..., Any]]
 
 
 def evaluate_with(
-    functions: Functions, operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
+    functions: Functions, operator: str, inputs: Mapping[str, Any], parameters: Parameters
 ) -> Outputs:
     """Call the function of an operator's family and name its outputs.
 
     Parameters
     ----------
     functions
-        A function for each family of the operator table. It takes the family's inputs (by name) and
-        parameters (by name) and returns the outputs in the order of the table: the array where there is
-        one, else a tuple. ``cols`` has its axes kept apart, as in the table.
+        A function for each family of the operator table. It takes the call and the family's inputs (by name)
+        and returns the outputs in the order of the table: the array where there is one, else a tuple.
+        ``cols`` has its axes kept apart, as in the table.
     operator
         A name of the operator table, such as ``"conv2d.backward"``.
     inputs
         Arrays by name, with the axes of the operator table; ``b`` may be missing or None.
     parameters
-        Any of the operator's parameters; the others have the defaults of the table.
+        Any of the operator's parameters; the others have the defaults of the table. Or the `Call` that was
+        made of these inputs: then nothing is parsed or checked again.
 
     Returns
     -------
@@ -39,35 +41,17 @@ def evaluate_with(
 
     Raises
     ------
-    ValueError
-        For an unknown operator, input or parameter, a missing one, and an array of another rank than the
-        operator's (clause CONTRACT-9).
+    TypeError, ValueError
+        As `Call.of` does.
     """
-    if operator not in OPERATORS:
-        raise ValueError(f"operator={operator!r}: expected one of {', '.join(OPERATORS)}")
-    entry = OPERATORS[operator]
+    row = row_of(operator)
     given, narrow = widened(inputs)
-    outputs = functions[entry.family](**_inputs(entry, given), **_parameters(entry, parameters))
+    call = parameters if isinstance(parameters, Call) else Call.of(row, given, parameters)
+    if "b" in row.inputs:
+        given = {"b": None, **given}
+    outputs = functions[row.family](call, **given)
     named = outputs if isinstance(outputs, tuple) else (outputs,)
-    return narrowed(dict(zip(entry.outputs, named, strict=True)), narrow)
-
-
-def widened(inputs: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.dtype[Any] | None]:
-    """Write bfloat16 arrays, which NumPy can hardly calculate with, in float32.
-
-    Returns
-    -------
-    inputs
-        The arrays by name, as they came where they are of other dtypes, or of several.
-    dtype
-        The dtype that `narrowed` has to bring the outputs back to; None where nothing was changed.
-    """
-    arrays = {name: value for name, value in inputs.items() if value is not None}
-    dtypes = {getattr(array, "dtype", None) for array in arrays.values()}
-    if len(dtypes) != 1 or getattr(next(iter(dtypes)), "name", None) != "bfloat16":
-        return inputs, None
-    wide = {name: array.astype(np.float32) for name, array in arrays.items()}
-    return {**inputs, **wide}, next(iter(dtypes))
+    return narrowed(dict(zip(row.outputs, named, strict=True)), narrow)
 
 
 def narrowed(outputs: Outputs, dtype: np.dtype[Any] | None) -> Outputs:
@@ -77,36 +61,3 @@ def narrowed(outputs: Outputs, dtype: np.dtype[Any] | None) -> Outputs:
     return {
         name: array.astype(dtype) if array.dtype == np.float32 else array for name, array in outputs.items()
     }
-
-
-def _inputs(operator: Operator, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    arrays = {"b": None, **inputs} if "b" in operator.inputs else dict(inputs)
-    if set(arrays) != set(operator.inputs):
-        raise ValueError(
-            f"{operator.name} got inputs {sorted(inputs)}: expected {', '.join(operator.inputs)}"
-        )
-    for name, axes in operator.inputs.items():
-        value = arrays[name]
-        if value is not None and getattr(value, "ndim", len(axes.split())) != len(axes.split()):
-            raise ValueError(
-                f"{name} has shape {value.shape}: {operator.name} expects the axes {axes} (CONTRACT-9)"
-            )
-    return arrays
-
-
-def _parameters(operator: Operator, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = [name for name in parameters if name not in operator.parameters]
-    if unknown:
-        raise ValueError(
-            f"{operator.name} got parameter {unknown[0]!r}: expected any of {', '.join(operator.parameters)}"
-        )
-    complete = {}
-    for name in operator.parameters:
-        default = PARAMETERS[name].default
-        if name in parameters:
-            complete[name] = parameters[name]
-        elif default is None:
-            raise ValueError(f"{operator.name} got no {name}: it has no default ({PARAMETERS[name].says})")
-        else:
-            complete[name] = default if name != "padding" else 0
-    return complete

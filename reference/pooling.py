@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from convform.reference import checks
 from convform.reference.blocks import BLOCK_BYTES, in_threads
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.columns import taps
 from convform.reference.window import Landing, Padding, PerAxis, Size, Window
@@ -73,9 +74,7 @@ def max_pool(
     >>> y.tolist(), indices.tolist()
     ([[[3, 3]]], [[[1, 2]]])
     """
-    checks.batch("x", x)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
-    return _selected(x, window)
+    return selected(_pooling("max_pool", {"x": x}, kernel, stride, padding, dilation, ceil_mode), x)
 
 
 def max_pool_values(
@@ -104,12 +103,11 @@ def max_pool_values(
     TypeError, ValueError
         As `max_pool` does.
     """
-    checks.batch("x", x)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
-    y = _along_axes(np.maximum, x, window, _lowest(x.dtype), x.dtype.newbyteorder("="))
+    call = _pooling("max_pool", {"x": x}, kernel, stride, padding, dilation, ceil_mode)
+    y = _along_axes(np.maximum, x, call, _lowest(x.dtype), x.dtype.newbyteorder("="))
     # Of −0 and 0, the first has to win, while np.maximum returns either.
     if x.dtype.kind == "f" and (y == 0).any() and ((x == 0) & np.signbit(x)).any():
-        return _selected(x, window)[0]
+        return selected(call, x)[0]
     return y.astype(x.dtype, copy=False)
 
 
@@ -145,13 +143,16 @@ def max_pool_backward(
         As `max_pool` does (clauses CONTRACT-6, CONTRACT-9 and WINDOW-6), and for a `dy` of another shape
         than y (clause MAXGRAD-3).
     """
-    checks.batch("x", x)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
-    checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3")
-    _, indices = _selected(x, window)
-    plane = _positions(x.shape[2:])
+    call = _pooling("max_pool.backward", {"x": x, "dy": dy}, kernel, stride, padding, dilation, ceil_mode)
+    return selected_backward(call, x, dy)
+
+
+def selected_backward(call: Call, x: Array, dy: Array) -> Array:
+    """`max_pool_backward` of a call."""
+    _, indices = selected(call, x)
+    plane = _positions(call.size)
     dx = np.zeros(x.shape, checks.accumulator(x.dtype))
-    for _, windows, elements in taps(window.landings(x.shape[2:])):
+    for _, windows, elements in taps(call.window.landings(call.size)):
         chosen = indices[windows] == plane[elements]
         np.add(dx[elements], dy[windows], out=dx[elements], where=chosen)
     return dx.astype(x.dtype, copy=False)
@@ -201,13 +202,15 @@ def avg_pool(
     >>> avg_pool(np.array([[[2.0, 4.0, 6.0]]]), 2, padding=(1,), count_include_pad=False).tolist()
     [[[2.0, 5.0]]]
     """
-    checks.batch("x", x)
-    checks.averaged(x)
-    checks.flag("count_include_pad", count_include_pad)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
+    window = (kernel, stride, padding, dilation, ceil_mode)
+    return averaged(_pooling("avg_pool", {"x": x}, *window, count_include_pad=count_include_pad), x)
+
+
+def averaged(call: Call, x: Array) -> Array:
+    """`avg_pool` of a call."""
     dtype = checks.accumulator(x.dtype)
-    divisor = _divisor(window, x.shape[2:], count_include_pad, dtype)
-    return _along_axes(np.add, x, window, 0, dtype, divisor).astype(x.dtype, copy=False)
+    divisor = _divisor(call, dtype)
+    return _along_axes(np.add, x, call, 0, dtype, divisor).astype(x.dtype, copy=False)
 
 
 def avg_pool_backward(
@@ -244,18 +247,36 @@ def avg_pool_backward(
         As `avg_pool` does (clauses CONTRACT-6, CONTRACT-9 and WINDOW-6), and for a `dy` of another shape
         than y (clause AVGGRAD-2).
     """
-    checks.batch("x", x)
-    checks.averaged(x)
-    checks.flag("count_include_pad", count_include_pad)
-    window = checks.window(x.ndim - 2, kernel, stride, padding, dilation, ceil_mode, pooling=True)
-    checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2")
+    window = (kernel, stride, padding, dilation, ceil_mode)
+    arrays = {"x": x, "dy": dy}
+    call = _pooling("avg_pool.backward", arrays, *window, count_include_pad=count_include_pad)
+    return averaged_backward(call, x, dy)
+
+
+def averaged_backward(call: Call, x: Array, dy: Array) -> Array:
+    """`avg_pool_backward` of a call."""
     dx = np.zeros(x.shape, checks.accumulator(x.dtype))
     # A window with divisor 0 has no real element that could receive the quotient.
-    divisor = np.maximum(_divisor(window, x.shape[2:], count_include_pad, dx.dtype), 1)
+    divisor = np.maximum(_divisor(call, dx.dtype), 1)
     share = dy / divisor
-    for _, windows, elements in taps(window.landings(x.shape[2:])):
+    for _, windows, elements in taps(call.window.landings(call.size)):
         dx[elements] += share[windows]
     return dx.astype(x.dtype, copy=False)
+
+
+def _pooling(
+    family: str,
+    arrays: Mapping[str, Array],
+    kernel: PerAxis,
+    stride: PerAxis | None,
+    padding: Padding,
+    dilation: PerAxis,
+    ceil_mode: bool,
+    **counting: bool,
+) -> Call:
+    given = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    call = Call.made(family, arrays, {**given, "ceil_mode": ceil_mode, **counting})
+    return call.fitted(family, arrays)
 
 
 def _lowest(dtype: np.dtype[Any]) -> float | int:
@@ -267,13 +288,13 @@ def _positions(size: Size) -> Array:
     return np.arange(prod(size), dtype=np.int64).reshape(size)
 
 
-def _selected(x: Array, window: Window) -> tuple[Array, Array]:
-    size = x.shape[2:]
-    shape = (*x.shape[:2], *window.output_size(size))
+def selected(call: Call, x: Array) -> tuple[Array, Array]:
+    """`max_pool` of a call."""
+    shape = (*x.shape[:2], *call.output)
     y = np.full(shape, _lowest(x.dtype), x.dtype)
     indices = np.full(shape, -1, np.int64)
-    plane = _positions(size)
-    for _, windows, elements in taps(window.landings(size)):
+    plane = _positions(call.size)
+    for _, windows, elements in taps(call.window.landings(call.size)):
         best, index, value = y[windows], indices[windows], x[elements]
         # Strictly greater: the first of several maxima stays. The first real element beats −∞ by itself.
         better = (value > best) | (index < 0)
@@ -285,24 +306,16 @@ def _selected(x: Array, window: Window) -> tuple[Array, Array]:
 
 
 @functools.lru_cache(maxsize=64)
-def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtype[Any]) -> Array:
+def _divisor(call: Call, dtype: np.dtype[Any]) -> Array:
     """Taps that count in each window, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3): a product over the axes.
 
     Where all windows have as many, that number alone: dividing by it takes one pass instead of one a row.
     """
-    counts = []
-    for n, o, k, s, d, (low, high) in zip(
-        size,
-        window.output_size(size),
-        window.kernel,
-        window.stride,
-        window.dilation,
-        window.padding,
-        strict=True,
-    ):
-        elements = np.arange(o)[:, None] * s - low + np.arange(k) * d
-        first, end = (-low, n + high) if count_include_pad else (0, n)
-        counts.append(((first <= elements) & (elements < end)).sum(1))
+    counted = call.window.counted(call.size, call.count_include_pad)
+    counts = [
+        ((first <= elements) & (elements < end)).sum(1)
+        for elements, (first, end) in zip(call.window.positions(call.output), counted, strict=True)
+    ]
     divisor = np.asarray(functools.reduce(np.multiply.outer, counts), dtype)
     if np.all(divisor == divisor.flat[0]):
         divisor = np.asarray(divisor.flat[0])
@@ -311,15 +324,15 @@ def _divisor(window: Window, size: Size, count_include_pad: bool, dtype: np.dtyp
 
 
 @functools.lru_cache(maxsize=64)
-def _landings(window: Window, size: Size) -> tuple[Size, list[list[Landing]]]:
-    """Output size, and where the taps land: worked out once for all calls of a layer."""
-    return window.output_size(size), window.landings(size)
+def _landings(window: Window, size: Size) -> list[list[Landing]]:
+    """Where the taps land: worked out once for all calls of a layer."""
+    return window.landings(size)
 
 
 def _along_axes(
     combine: np.ufunc,
     x: Array,
-    window: Window,
+    call: Call,
     identity: float,
     dtype: np.dtype[Any],
     divisor: Array | None = None,
@@ -330,14 +343,14 @@ def _along_axes(
     rows of fewer elements to the others. Else it comes last, and finds rows that can be, as far as that goes:
     what no window reaches at their end is left out.
     """
-    size = x.shape[2:]
-    output, landings = _landings(window, size)
+    size, output, rank = call.size, call.output, call.window.rank
+    landings = _landings(call.window, size)
     y = np.empty((*x.shape[:2], *output), dtype)
-    columns, walked = size[-1], output[-1] * window.stride[-1]
-    order = [*range(window.rank)]
+    columns, walked = size[-1], output[-1] * landings[-1][0].elements.step
+    order = [*range(rank)]
     if walked == columns:
         order.insert(0, order.pop())
-    elif window.rank > 1 and max(landing.elements.stop for landing in landings[-1]) <= walked < columns:
+    elif rank > 1 and max(landing.elements.stop for landing in landings[-1]) <= walked < columns:
         columns = walked
     # Shapes of what is between one axis and the next.
     between = []
@@ -360,7 +373,7 @@ def _along_axes(
                 y[first:last],
             ]
             for axis, (source, target) in zip(order, itertools.pairwise(stages), strict=True):
-                if axis == window.rank - 1:
+                if axis == rank - 1:
                     _along_rows(combine, source, target, landings[axis], identity)
                 else:
                     _along_axis(combine, source, target, 2 + axis, landings[axis], identity)

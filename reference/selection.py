@@ -6,8 +6,9 @@ and there is such a window. The answers are the ones of a selection matrix S[win
 0/1 matrix (taps × elements) for each window; the matrix of several axes is the Kronecker product of theirs.
 
 No size and no index is computed by code of the fast operators or the definition: windows are counted one
-by one, and all arithmetic is a matrix product. It takes valid calls only (refusing is the business of the
-others) and finite numbers (a product multiplies by the zeros, too). Sums are formed in float64 or int64.
+by one, and all arithmetic is a matrix product. The numbers must be finite (a product multiplies by the zeros,
+too). Sums are formed in float64 or int64. The functions take a call and its arrays, with the axes of the
+operator table.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from convform.reference.evaluation import Functions, Outputs, evaluate_with
-from convform.reference.window import Padding, PerAxis, Window, per_axis
+from convform.reference.call import Call
+from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
 
 Array = NDArray[Any]
 
@@ -101,196 +102,65 @@ class Selection(NamedTuple):
     output: tuple[int, ...]
 
 
-def selection(
-    size: Sequence[int],
-    kernel: PerAxis,
-    stride: PerAxis | None,
-    padding: Padding,
-    dilation: PerAxis,
-    ceil_mode: bool = False,
-) -> Selection:
-    """Build the selection matrix of a window on an input of spatial sizes `size` (clauses as above)."""
-    # The window only spreads what was typed over the axes; none of its formulas is used.
-    window = Window.of(per_axis("kernel", kernel, len(size)), stride, padding, dilation, ceil_mode)
+def selection(call: Call) -> Selection:
+    """Build the selection matrix of a window on its input (clauses as above)."""
+    # The call only says what was typed for each axis; none of its formulas is used.
+    window = call.window
     matrices, padded, output = [], [], []
     for n, k, s, d, (low, high) in zip(
-        size, window.kernel, window.stride, window.dilation, window.padding, strict=True
+        call.size, window.kernel, window.stride, window.dilation, window.padding, strict=True
     ):
-        windows = len(starts_along(n, k, s, d, low, high, ceil_mode))
+        windows = len(starts_along(n, k, s, d, low, high, window.ceil_mode))
         output.append(windows)
         matrices.append(selection_along(n, windows, k, s, d, low))
         padded.append(selection_along(low + n + high, windows, k, s, d, 0))
     return Selection(reduce(np.kron, matrices), reduce(np.kron, padded), window.kernel, tuple(output))
 
 
-def im2col(
-    x: Array, kernel: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
-) -> Array:
-    """Gather columns: S x (clauses IM2COL-1 and IM2COL-2).
-
-    Parameters
-    ----------
-    x
-        "n c h w"; any float or integer dtype.
-    kernel, stride, padding, dilation
-        The window, as for `convform.reference.im2col`.
-
-    Returns
-    -------
-    cols
-        "n c kh kw oh ow", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
-    """
-    s = selection(x.shape[2:], kernel, stride, padding, dilation)
+def im2col(call: Call, x: Array) -> Array:
+    """Gather columns: S x (clauses IM2COL-1 and IM2COL-2)."""
+    s = selection(call)
     cols = np.einsum("ltj,ncj->nctl", s.matrix, _flat(x, 2))
     return _finish(cols, (*x.shape[:2], *s.kernel, *s.output), x.dtype)
 
 
-def col2im(
-    cols: Array,
-    input_size: Sequence[int],
-    kernel: PerAxis,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-) -> Array:
-    """Add columns up: Sᵀ cols (clauses COL2IM-1 and COL2IM-2).
-
-    Parameters
-    ----------
-    cols
-        "n c kh kw oh ow"; any float or integer dtype.
-    input_size
-        The shape of x, all axes "n c h w".
-    kernel, stride, padding, dilation
-        The window, as for `convform.reference.col2im`.
-
-    Returns
-    -------
-    x
-        "n c h w", the dtype of `cols`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
-    """
-    s = selection(input_size[2:], kernel, stride, padding, dilation)
+def col2im(call: Call, cols: Array) -> Array:
+    """Add columns up: Sᵀ cols (clauses COL2IM-1 and COL2IM-2)."""
+    s = selection(call)
     flat = _numbers(cols).reshape(*cols.shape[:2], prod(s.kernel), prod(s.output))
-    return _finish(np.einsum("ltj,nctl->ncj", s.matrix, flat), input_size, cols.dtype)
+    x = np.einsum("ltj,nctl->ncj", s.matrix, flat)
+    return _finish(x, (*cols.shape[:2], *call.size), cols.dtype)
 
 
-def conv(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> Array:
+def conv(call: Call, x: Array, w: Array, b: Array | None) -> Array:
     """Convolve: A x + b with the matrix A[o, i, c, j] = Σ w[o, c, k] · S[i, k, j] (clauses CONV-1 to CONV-4).
 
     Groups make a kernel that is zero outside its diagonal blocks.
-
-    Parameters
-    ----------
-    x, w, b, stride, padding, dilation, groups
-        "n c h w", "o i kh kw", "o" or None of any float or integer dtype, and the window, as for
-        `convform.reference.conv`.
-
-    Returns
-    -------
-    y
-        "n o oh ow", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
     """
-    s = selection(x.shape[2:], w.shape[2:], stride, padding, dilation)
-    y = np.einsum("olcj,ncj->nol", _operator(w, s, groups), _flat(x, 2))
+    s = selection(call)
+    y = np.einsum("olcj,ncj->nol", _operator(w, s, call.groups), _flat(x, 2))
     if b is not None:
         y = y + _numbers(b)[:, None]
     return _finish(y, (len(x), len(w), *s.output), x.dtype)
 
 
-def conv_backward(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    dy: Array,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> tuple[Array, Array, Array]:
-    """Gradients of `conv`: dx = Aᵀ dy, dw[o, c, k] = Σ dy S x, db = Σ dy (clauses CONVGRAD-1 to CONVGRAD-4).
-
-    Parameters
-    ----------
-    x, w, b, dy, stride, padding, dilation, groups
-        "n c h w", "o i kh kw", "o" or None, "n o oh ow" of any float or integer dtype, and the window, as
-        for `convform.reference.conv_backward`.
-
-    Returns
-    -------
-    dx, dw, db
-        "n c h w", "o i kh kw" and "o", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
-    """
-    s = selection(x.shape[2:], w.shape[2:], stride, padding, dilation)
+def conv_backward(call: Call, x: Array, w: Array, b: Array | None, dy: Array) -> tuple[Array, Array, Array]:
+    """Gradients of `conv`: dx = Aᵀ dy, dw[o, c, k] = Σ dy S x, db = Σ dy (CONVGRAD-1 to CONVGRAD-4)."""
+    s = selection(call)
     flat_x, flat_dy = _flat(x, 2), _flat(dy, 2)
-    dx = np.einsum("olcj,nol->ncj", _operator(w, s, groups), flat_dy)
+    dx = np.einsum("olcj,nol->ncj", _operator(w, s, call.groups), flat_dy)
     whole = np.einsum("nol,ltj,ncj->oct", flat_dy, s.matrix, flat_x, optimize=True)
-    dw = np.array([whole[o, _channels(o, w, groups)] for o in range(len(w))])
+    dw = np.array([whole[o, _channels(o, w, call.groups)] for o in range(len(w))])
     db = flat_dy.sum((0, 2))
     return _finish(dx, x.shape, x.dtype), _finish(dw, w.shape, x.dtype), _finish(db, w.shape[:1], x.dtype)
 
 
-def max_pool(
-    x: Array,
-    kernel: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> tuple[Array, Array]:
+def max_pool(call: Call, x: Array) -> tuple[Array, Array]:
     """Pool by maximum: the greatest entry of S_i x over the rows of S_i that have a one.
 
     Clauses MAXPOOL-1 to MAXPOOL-3, MAXPOOL-5 and MAXPOOL-6.
-
-    Parameters
-    ----------
-    x
-        "n c h w"; any float or integer dtype, finite.
-    kernel, stride, padding, dilation, ceil_mode
-        The window, as for `convform.reference.max_pool`.
-
-    Returns
-    -------
-    y, indices
-        "n c oh ow", the dtype of `x`, and int64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
     """
-    s = selection(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    s = selection(call)
     values, indices = [], []
     for rows in _real_rows(s):
         if len(rows):
@@ -308,108 +178,29 @@ def max_pool(
     )
 
 
-def max_pool_backward(
-    x: Array,
-    dy: Array,
-    kernel: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> Array:
-    """Gradient of `max_pool`: Pᵀ dy with P[i, j] = 1 where window i selects j (clauses MAXGRAD-1, MAXGRAD-2).
-
-    Parameters
-    ----------
-    x, dy, kernel, stride, padding, dilation, ceil_mode
-        "n c h w" and "n c oh ow" of any float or integer dtype, finite, and the window, as for
-        `convform.reference.max_pool_backward`.
-
-    Returns
-    -------
-    dx
-        "n c h w", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
-    """
-    _, indices = max_pool(x, kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+def max_pool_backward(call: Call, x: Array, dy: Array) -> Array:
+    """Gradient of `max_pool`: Pᵀ dy with P[i, j] = 1 where window i selects j (MAXGRAD-1, MAXGRAD-2)."""
+    _, indices = max_pool(call, x)
     chosen = (_flat(indices, 2)[..., None] == np.arange(prod(x.shape[2:]))).astype(np.int64)
     return _finish(np.einsum("nclj,ncl->ncj", chosen, _flat(dy, 2)), x.shape, x.dtype)
 
 
-def avg_pool(
-    x: Array,
-    kernel: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Array:
+def avg_pool(call: Call, x: Array) -> Array:
     """Pool by average: the sum of the rows of S_i x over the number of rows with a one.
 
     Those of S, or of S on the padded input where padding counts (clauses AVGPOOL-1 to AVGPOOL-3).
-
-    Parameters
-    ----------
-    x
-        "n c h w"; any float dtype.
-    kernel, stride, padding, dilation, ceil_mode, count_include_pad
-        The window and the counting mode, as for `convform.reference.avg_pool`.
-
-    Returns
-    -------
-    y
-        "n c oh ow", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
     """
-    s = selection(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    s = selection(call)
     with np.errstate(invalid="ignore"):
-        y = np.einsum("ltj,ncj->ncl", s.matrix, _flat(x, 2)) / _divisor(s, count_include_pad)
+        y = np.einsum("ltj,ncj->ncl", s.matrix, _flat(x, 2)) / _divisor(s, call.count_include_pad)
     return _finish(y, (*x.shape[:2], *s.output), x.dtype)
 
 
-def avg_pool_backward(
-    x: Array,
-    dy: Array,
-    kernel: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Array:
-    """Gradient of `avg_pool`: the transposed product of dy / divisor (clause AVGGRAD-1).
-
-    Parameters
-    ----------
-    x, dy, kernel, stride, padding, dilation, ceil_mode, count_include_pad
-        "n c h w" and "n c oh ow" of any float dtype, the window and the counting mode, as for
-        `convform.reference.avg_pool_backward`.
-
-    Returns
-    -------
-    dx
-        "n c h w", the dtype of `x`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For parameters that are no window (clause WINDOW-6).
-    """
-    s = selection(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+def avg_pool_backward(call: Call, x: Array, dy: Array) -> Array:
+    """Gradient of `avg_pool`: the transposed product of dy / divisor (clause AVGGRAD-1)."""
+    s = selection(call)
     # Where no row counts, none has a one, and there is nothing to give the quotient to.
-    share = _flat(dy, 2) / np.maximum(_divisor(s, count_include_pad), 1)
+    share = _flat(dy, 2) / np.maximum(_divisor(s, call.count_include_pad), 1)
     return _finish(np.einsum("ltj,ncl->ncj", s.matrix, share), x.shape, x.dtype)
 
 
@@ -428,27 +219,15 @@ FUNCTIONS: Functions = MappingProxyType(
 """The function of each operator family."""
 
 
-def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Outputs:
+def evaluate(operator: str, inputs: Mapping[str, Any], parameters: Parameters) -> Outputs:
     """Evaluate an operator of the standard by name; arguments as for `convform.reference.evaluate`.
 
-    Parameters
-    ----------
-    operator
-        A name of the operator table.
-    inputs
-        Arrays by name, with the axes of the table ("n c h w", …); any float or integer dtype, finite.
-    parameters
-        Any of the operator's parameters.
-
-    Returns
-    -------
-    outputs
-        Every output by name, the dtype of the inputs (indices: int64).
+    Any float or integer dtype, finite. Every output has the dtype of the inputs (indices: int64).
 
     Raises
     ------
     TypeError, ValueError
-        For another rank than the operator's (clause CONTRACT-9) and parameters that are no window.
+        As `convform.reference.evaluate` does.
     """
     return evaluate_with(FUNCTIONS, operator, inputs, parameters)
 

@@ -6,8 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 Size = tuple[int, ...]
 PerAxis = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[Sequence[int]]
@@ -244,6 +248,47 @@ class Window:
                 strict=True,
             )
         )
+
+    def element(self, place: Sequence[int], tap: Sequence[int]) -> Size:
+        """Position that a tap of a window reads, i·s − p_lo + k·d along each axis (WINDOW-2 to WINDOW-4).
+
+        Parameters
+        ----------
+        place
+            Number i of the window along each output axis.
+        tap
+            Index k of the tap along each kernel axis.
+
+        Returns
+        -------
+        position
+            One integer for each axis; outside the input, it lies in the padding or the overhang.
+        """
+        return tuple(
+            i * s - low + k * d
+            for i, k, s, d, (low, _) in zip(place, tap, self.stride, self.dilation, self.padding, strict=True)
+        )
+
+    def positions(self, output: Sequence[int]) -> tuple[Array, ...]:
+        """Positions of all taps of the first windows, an array "o k" for each axis (WINDOW-2 to WINDOW-4).
+
+        Parameters
+        ----------
+        output
+            How many windows along each axis.
+        """
+        return tuple(
+            np.arange(o)[:, None] * s - low + np.arange(k) * d
+            for o, k, s, d, (low, _) in zip(
+                output, self.kernel, self.stride, self.dilation, self.padding, strict=True
+            )
+        )
+
+    def counted(self, input_size: Sequence[int], count_include_pad: bool) -> list[tuple[int, int]]:
+        """First position that counts in an average, and the end, for each axis (AVGPOOL-2 and AVGPOOL-3)."""
+        if not count_include_pad:
+            return [(0, n) for n in input_size]
+        return [(-low, n + high) for n, (low, high) in zip(input_size, self.padding, strict=True)]
 
     def offsets(self) -> Iterator[Size]:
         """All taps of one window in row-major order, as kernel indices."""

@@ -39,6 +39,7 @@ __all__ = [
     "clause",
     "clauses",
     "examples",
+    "listed_misreadings",
     "page",
     "pages",
     "parse_page",
@@ -60,7 +61,11 @@ LEVELS = ("core", "strict")
 
 _HEADING = re.compile(r"(?P<id>[A-Z0-9]+-[1-9][0-9]*) · (?P<title>.+)")
 _LEAD = re.compile(r"\*\*(?P<name>[A-Z][a-z]+)\.\*\*\s*")
-_MISREADING = re.compile(r"\*(?P<name>[^*]+)\* — (?P<says>.+?)(?:\\\n`(?P<source>\{.+\})`)?", re.DOTALL)
+_MISREADING = re.compile(
+    r"\*(?P<name>[^*]+)\*\s—\s(?P<says>.+?)(?:\s\((?:dialect\sof|seen\sin)\s[^()]+\))?\.\s(?P<look>.+?)"
+    r"(?:\\\n`(?P<source>\{.+\})`)?",
+    re.DOTALL,
+)
 _FIELDS = ("rule", "required", "refused", "unspecified")
 _OPTIONAL_FIELDS = ("disagreements",)
 
@@ -73,14 +78,20 @@ class ListedMisreading:
     ----------
     name
         Short, lower case, unique in the standard: ``"kernel mirrored"``.
+    clause
+        Id of the clause, ``"CONV-1"``.
     says
-        What it does, and the smallest input that shows it, in words.
+        Completes "gives what the standard gives …": ``"with the kernel mirrored"``.
+    look
+        What the standard asks for and where to look, for the person who made the mistake.
     source
-        That input as TOML; `smallest` is what it says.
+        The smallest input that shows it, as TOML; `smallest` is what it says.
     """
 
     name: str
+    clause: str
     says: str
+    look: str
     source: str
 
     @property
@@ -193,6 +204,13 @@ def clauses() -> Mapping[str, Clause]:
                     "the standard", f"the example {example.says!r} cites {id}, which is no clause"
                 )
     return MappingProxyType(found)
+
+
+@cache
+def listed_misreadings() -> Mapping[str, ListedMisreading]:
+    """Every misreading of the standard by name, in the order of the pages."""
+    found = (misreading for clause in clauses().values() for misreading in clause.misreadings)
+    return MappingProxyType({misreading.name: misreading for misreading in found})
 
 
 def clause(id: str) -> Clause:
@@ -336,7 +354,7 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
         elif block.kind == "fence" and block.info == "toml example":
             found.append(parse_example(block.text, where, (id,)))
         elif block.kind == "list" and current == "misreadings":
-            misreadings += [_misreading(item[0], where) for item in block.entries]
+            misreadings += [_misreading(item[0], id, where) for item in block.entries]
         elif block.kind == "paragraph" and current in _FIELDS:
             fields[current] += " " + _plain(block.text)
         elif block.kind != "paragraph" or current != "misreadings":  # a remark on the examples below it
@@ -369,10 +387,10 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
     )
 
 
-def _misreading(item: str, where: str) -> ListedMisreading:
+def _misreading(item: str, id: str, where: str) -> ListedMisreading:
     match = _MISREADING.fullmatch(item)
     if match is None:
-        raise SpecError(where, f"{item!r} is no misreading; write '*name* — what it does'")
+        raise SpecError(where, f"{item!r} is no misreading; write '*name* — with what. Where to look.'")
     if match["source"] is None:
         raise SpecError(
             where,
@@ -380,7 +398,8 @@ def _misreading(item: str, where: str) -> ListedMisreading:
         )
     if match["name"] != match["name"].lower():
         raise SpecError(where, f"the misreading {match['name']!r} has capitals; names are lower case")
-    return ListedMisreading(_plain(match["name"]), _plain(match["says"]), match["source"].replace("\n", " "))
+    name, says, look, source = (" ".join(match[part].split()) for part in ("name", "says", "look", "source"))
+    return ListedMisreading(name, id, says, look, source)
 
 
 def _table(blocks: Sequence[_Block], column: str, where: str) -> Mapping[str, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hypothesis  # noqa: F401 — it keeps its files in the folder in which it is imported
 import pytest
 from click.testing import CliRunner
 
 from convform.adapters.process.client import Limits
-from convform.conformance.doors import cli
+from convform.conformance.doors.cli import main, options
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.main, ["check", *map(str, arguments), "--isolate"])
+    return CliRunner().invoke(main, ["check", *map(str, arguments), "--isolate"])
 
 
 def saying(result):
@@ -35,7 +36,7 @@ ENDS = {
 
 @pytest.mark.parametrize("text", ENDS)
 def test_the_judge_survives_an_import(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(cli, "Limits", lambda seconds, start_seconds: Limits(seconds, 4.0))
+    monkeypatch.setattr(options, "Limits", lambda seconds, start_seconds: Limits(seconds, 4.0))
     result = run(written(tmp_path, text), "--deadline", 5)
     said = saying(result)
     assert result.exit_code == (3 if "unavailable:" in ENDS[text] else 2), said

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from convform.conformance.teeth.kills import SURVIVED, kill, operators_of, summary_markdown
 from convform.conformance.teeth.readme import BEGIN, END, figures_of
 from convform.reference.misreadings.catalogue import MISREADINGS
-
-README = Path(__file__).parent.parent / "README.md"
+from convform.tests.checkout import in_checkout, text_of
 
 
 def test_the_catalogue_is_large_enough_to_mean_something():
@@ -34,10 +31,10 @@ def test_readings_within_rounding_are_few_and_say_so():
     assert tolerated == {"multiplied by the reciprocal"}
 
 
-@pytest.mark.skipif(not README.exists(), reason="the README stands beside the sources, not in the package")
+@in_checkout
 def test_the_table_in_the_readme_is_the_one_that_is_generated():
     """Times differ from run to run; what was run and caught does not."""
-    text = README.read_text(encoding="utf-8")
+    text = text_of("README.md")
     table = text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
     rows = figures_of(table)
     name = next(iter(MISREADINGS))

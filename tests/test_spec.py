@@ -87,7 +87,9 @@ def test_a_rule_is_short_enough_for_a_failure_report(id: str) -> None:
 def test_a_clause_has_a_misreading_that_names_an_input(id: str) -> None:
     for misreading in clause(id).misreadings:
         assert len(misreading.name) <= 60
-        assert misreading.says.endswith(".")
+        assert misreading.says[0].islower()
+        assert ". " not in misreading.says
+        assert misreading.look.endswith((".", "?"))
 
 
 def test_names_of_misreadings_are_unique() -> None:
@@ -391,7 +393,8 @@ a = b
 
 **Misreadings.**
 
-- *wrong way round* — reads it backwards; two elements show it.\\
+- *wrong way round* — with the elements
+  backwards (dialect of nobody). Read from left to right.\\
   `{operator = "im2col1d", kernel = 1, x = [1, 2],
   standard.cols = [1, 2], misread.cols = [2, 1]}`
 """
@@ -404,7 +407,9 @@ def test_a_page_is_read_into_clauses() -> None:
     assert entry.equation == "a = b"
     assert entry.required == "This."
     assert entry.misreadings[0].name == "wrong way round"
-    assert entry.misreadings[0].says == "reads it backwards; two elements show it."
+    assert entry.misreadings[0].clause == "WINDOW-1"
+    assert entry.misreadings[0].says == "with the elements backwards"
+    assert entry.misreadings[0].look == "Read from left to right."
     assert entry.misreadings[0].smallest.call.operator == "im2col1d"
     assert entry.text.startswith("### WINDOW-1")
     assert entry.text.endswith("misread.cols = [2, 1]}`")
@@ -425,11 +430,11 @@ def test_a_page_is_read_into_clauses() -> None:
         ("```text\na = b\n```", "", "there is no equation; write it in a ```text block"),
         ("a = b\n```", "a = b\n```\n\n```text\nc\n```", "it has two equations"),
         (PAGE[PAGE.index("- *wrong") :], "", "it lists no misreading"),
-        ("*wrong way round* —", "wrong way round:", "is no misreading; write '*name* — what it does'"),
+        ("*wrong way round* —", "wrong way round:", "is no misreading; write '*name* — with what. Where to look.'"),
         ("*wrong way", "*Wrong way", "has capitals; names are lower case"),
         (
-            "show it.\\\n",
-            "show it.\n",
+            "to right.\\\n",
+            "to right.\n",
             "'wrong way round' has no smallest input; write `{operator = …}` below",
         ),
         ("Level: core\n", "Level: core\n\n> quoted\n", "a blockquote_open in line 10 belongs to no field"),

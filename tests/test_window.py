@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 
-from convform.reference import definition
 from convform.reference import selection as matrix
 from convform.reference.window import Window
 
@@ -87,7 +86,7 @@ def test_landings_are_where_the_definition_reads_real_elements():
         except ValueError:
             continue
         for tap, landing in enumerate(window.landings((n,))[0]):
-            reads = {i: definition.element(window, (i,), (tap,))[0] for i in range(o)}
+            reads = {i: window.element((i,), (tap,))[0] for i in range(o)}
             real = {i: j for i, j in reads.items() if 0 <= j < n}
             assert dict(zip(range(o)[landing.windows], range(n)[landing.elements], strict=True)) == real
             for start, stop in itertools.combinations(range(o + 1), 2):

@@ -23,7 +23,7 @@ from rich.console import Console
 from convform.adapters import Adapter, Implementation, ShapeMismatch
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import ORDINARY, Profile
-from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, Violation
+from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, TIMED_OUT, Violation
 from convform.conformance.reports.reproducer import standalone
 from convform.conformance.reports.results import Known, OperatorReport, Outgrown, Violated, counterexample
 from convform.conformance.reports.terminal import drawing
@@ -399,7 +399,7 @@ def reproduce(divergence: Divergence, python: str = sys.executable, seconds: flo
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
-            timed_out = divergence.prints.get("outcome") == "timed out"
+            timed_out = divergence.prints.get("outcome") == TIMED_OUT
             return SHOWN if timed_out else f"no answer within {seconds:g} s"
     return _compared(divergence.prints, ran.returncode, ran.stdout, ran.stderr)
 

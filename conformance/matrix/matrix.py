@@ -29,9 +29,10 @@ from convform.adapters import Adapter, AdapterError, Unavailable, find
 from convform.adapters.find import GROUP
 from convform.adapters.process.client import Limits
 from convform.conformance.laws.law import PROFILES
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
-from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, Failed, OperatorReport
+from convform.conformance.reports.results import BROKEN, CONFORMS, Failed, OperatorReport
 from convform.conformance.running.jobs import JudgeEnded, Setting, judged, pool
 from convform.conformance.running.judge import judge
 from convform.conformance.running.preparing import selected_operators, switches_of

@@ -8,8 +8,9 @@ from html import escape
 from typing import Any
 
 from convform.conformance.laws.law import ORDINARY
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.matrix.ledger import DIALECT, KNOWN, OUTGROWN, VIOLATION, Entry
-from convform.conformance.reports.results import BROKEN, CONFORMS, CRASHED, TIMED_OUT, VIOLATES
+from convform.conformance.reports.results import BROKEN, CONFORMS, VIOLATES
 from convform.spec.clauses import clause
 from convform.spec.operators import OPERATORS
 

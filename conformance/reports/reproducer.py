@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from convform.adapters import Implementation
+from convform.adapters.scripts import Script
 from convform.conformance.cases.case import Case, parameters_as_said
 from convform.conformance.laws.violation import Violation
 from convform.conformance.subjects.subject import arrangement_of
@@ -31,10 +31,6 @@ ATTEMPTS = 300
 """Times that a program repeats a call that has ended a process."""
 
 
-Script = Callable[[str, Mapping[str, Any]], str | None]
-"""What `convform.adapters.Adapter.script` is."""
-
-
 class Expression(str):
     """What makes the adapter in Python, for one that no file holds."""
 
@@ -55,10 +51,9 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
     case = violation.case
     name = implementation.operator.name
     function = name.replace(".", "_")
-    said = parameters_as_said(case, implementation.claims)
     arguments = [
         f"    {key}={_literal(value, arrangement_of(key, case))},"
-        for key, value in implementation.native_arguments(case.inputs, said).items()
+        for key, value in _native_arguments(implementation, case).items()
     ]
     if isinstance(origin, Expression):
         finds = [
@@ -69,7 +64,7 @@ def reproducer(implementation: Implementation, violation: Violation, origin: str
         target = repr(origin) if origin else '"your_file.py"'
         finds = ["from convform.adapters import load", f"{function} = load({target})[{name!r}]"]
     lines = [
-        *_imports(case),
+        *_imports(case, "NumPy knows bfloat16 from then on"),
         *finds,
         f"print({function}(",
         *arguments,
@@ -98,27 +93,23 @@ def standalone(script: Script, implementation: Implementation, violation: Violat
         cannot say the call.
     """
     case, operator = violation.case, implementation.operator
-    said = parameters_as_said(case, implementation.claims)
-    arguments = implementation.native_arguments(case.inputs, said)
-    source = script(
+    arguments = _native_arguments(implementation, case)
+    call = script(
         operator.name, {name: value for name, value in arguments.items() if name not in operator.inputs}
     )
-    if source is None:
+    if call is None:
         return None
-    lines = ["import numpy as np"]
-    if any(array.dtype.name == "bfloat16" for array in case.inputs.values()):
-        lines.append("import ml_dtypes  # NumPy has its bfloat16 from there")
-    lines.append("")
+    lines = [*_imports(case, "NumPy has its bfloat16 from there"), ""]
     for name in operator.inputs:
         value = arguments.get(name)
         if name not in arguments and name in case.inputs:  # the wrapper does not take it, its script may
             value = implementation.layouts[name].to_native(case.inputs[name])
         lines.append(f"{name} = {_literal(value, arrangement_of(name, case))}")
-    source = source.strip()
+    call = call.strip()
     if violation.outcome is not None:
         # What is read or written beside an array does not end a process every time.
-        source = f"for attempt in range({ATTEMPTS}):\n{textwrap.indent(source, '    ')}"
-    return "\n".join([*lines, "", source, "", *_PRINTS, f"# {_expectation(violation)}"]) + "\n"
+        call = f"for attempt in range({ATTEMPTS}):\n{textwrap.indent(call, '    ')}"
+    return "\n".join([*lines, "", call, "", *_PRINTS, f"# {_expectation(violation)}"]) + "\n"
 
 
 _PRINTS = (
@@ -128,10 +119,14 @@ _PRINTS = (
 )
 
 
-def _imports(case: Case) -> list[str]:
+def _native_arguments(implementation: Implementation, case: Case) -> dict[str, Any]:
+    return implementation.native_arguments(case.inputs, parameters_as_said(case, implementation.claims))
+
+
+def _imports(case: Case, why_ml_dtypes: str) -> list[str]:
     lines = ["import numpy as np"]
     if any(array.dtype.name == "bfloat16" for array in case.inputs.values()):
-        lines.append("import ml_dtypes  # NumPy knows bfloat16 from then on")
+        lines.append(f"import ml_dtypes  # {why_ml_dtypes}")
     return lines
 
 

@@ -13,16 +13,13 @@ import numpy as np
 
 from convform.adapters import KnownLimit, Switch
 from convform.conformance.diagnosis.findings import Findings
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
 from convform.conformance.subjects.guard import NOTHING, Printed, Remark
 
 SCHEMA = 1
 
 
 CONFORMS, VIOLATES, BROKEN = "conforms", "violates", "broken adapter"
-
-
-CRASHED, TIMED_OUT = "crashed", "timed out"
 
 
 VERDICTS = (BROKEN, CRASHED, TIMED_OUT, VIOLATES, CONFORMS)

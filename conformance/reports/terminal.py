@@ -17,11 +17,12 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from convform.conformance.cases.case import Case
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
 from convform.conformance.reports.grid import arrays_table
 from convform.conformance.reports.results import (
     BROKEN,
     CONFORMS,
+    VIOLATES,
     Failed,
     Holds,
     Known,
@@ -35,11 +36,11 @@ from convform.conformance.reports.results import (
 from convform.spec.clauses import clause
 
 MARKS = {
-    "conforms": ("✓", "green"),
-    "violates": ("✗", "red"),
-    "crashed": ("✗", "red"),
-    "timed out": ("✗", "red"),
-    "broken adapter": ("!", "yellow"),
+    CONFORMS: ("✓", "green"),
+    VIOLATES: ("✗", "red"),
+    CRASHED: ("✗", "red"),
+    TIMED_OUT: ("✗", "red"),
+    BROKEN: ("!", "yellow"),
 }
 MOST_PRINTED = 5
 """Lines of what the subject printed that are shown; the JSON report has more of it."""

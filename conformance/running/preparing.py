@@ -9,7 +9,7 @@ from convform.adapters import Adapter, AdapterError, KnownLimit, Switch
 from convform.adapters.errors import closest
 from convform.conformance.diagnosis.condition import WORDS, parsed
 from convform.conformance.laws.index import laws_of
-from convform.conformance.reports.results import CRASHED, TIMED_OUT
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.subjects.guard import first_line
 
 

@@ -20,7 +20,7 @@ from convform.adapters import AdapterError, KnownLimit
 from convform.conformance.cases.case import Case, build, value_range
 from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
-from convform.conformance.laws.violation import Violation
+from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
 from convform.conformance.reports.reproducer import reproducer
 from convform.conformance.reports.results import Failed, Holds, LawResult, NotClaimed, Violated
 from convform.conformance.running.limits import excusing, narrowed, speaks_of
@@ -31,7 +31,7 @@ SHRINK_SECONDS = 2.0
 """Time after which a slow subject's counterexample is not made any smaller."""
 
 
-DEATHS = {"crashed": 10, "timed out": 4}
+DEATHS = {CRASHED: 10, TIMED_OUT: 4}
 """Ends of the subject's process that the counterexample of one law may cost, by outcome.
 
 That is for the first law that it dies in; in those after it the first case will do.

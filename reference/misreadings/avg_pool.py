@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
-from convform.reference.misreadings.misreading import Page, StepsTwist, changing_parameters
+from convform.reference.misreadings.misreading import Page, StepsTwist, changing_call
 from convform.reference.misreadings.steps import Positions, Steps
-from convform.reference.window import Size, Window
 
 PAGE = Page("avg_pool", "AVGPOOL")
 
 AVG, AVG_GRADIENT = "avg_pool", "avg_pool.backward"
 
 
-Counts = Callable[[Window, Size, Positions, bool], Array]
+Counts = Callable[[Call, Positions], Array]
 
 
 def dividing_by(counts: Callable[[Counts], Counts]) -> StepsTwist:
@@ -27,7 +27,7 @@ def dividing_by(counts: Callable[[Counts], Counts]) -> StepsTwist:
 
 
 def count_taps(positions: Positions) -> int:
-    """Count the taps of one window."""
+    """Count the taps of one call.window."""
     return math.prod(p.shape[1] for p in positions)
 
 
@@ -35,26 +35,26 @@ def count_taps(positions: Positions) -> int:
 
 
 def _squared_height(standard: Counts) -> Counts:
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
-        usual = standard(window, size, positions, count_include_pad)
-        return np.where(usual == count_taps(positions), window.kernel[0] ** window.rank, usual)
+    def counts(call: Call, positions: Positions) -> Array:
+        usual = standard(call, positions)
+        return np.where(usual == count_taps(positions), call.window.kernel[0] ** call.window.rank, usual)
 
     return counts
 
 
 def _strides(standard: Counts) -> Counts:
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
-        usual = standard(window, size, positions, count_include_pad)
-        return np.where(usual == count_taps(positions), math.prod(window.stride), usual)
+    def counts(call: Call, positions: Positions) -> Array:
+        usual = standard(call, positions)
+        return np.where(usual == count_taps(positions), math.prod(call.window.stride), usual)
 
     return counts
 
 
-def ones(standard: Counts) -> Counts:
+def undivided(standard: Counts) -> Counts:
     """Divide by one."""
 
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
-        return np.ones_like(standard(window, size, positions, count_include_pad))
+    def counts(call: Call, positions: Positions) -> Array:
+        return np.ones_like(standard(call, positions))
 
     return counts
 
@@ -82,7 +82,7 @@ PAGE.steps_twist(
     (AVG,),
     says="before the division: the sum of each window",
     look="Divide the sum of each window by the number of elements that count.",
-)(dividing_by(ones))
+)(dividing_by(undivided))
 
 
 def rounding_down(steps: Steps) -> Steps:
@@ -120,7 +120,7 @@ PAGE.call_twist(
     says="without padding in the divisor, whatever count_include_pad says",
     look="With count_include_pad=True, the default, the divisor counts the padded positions of a window too.",
     dialect=("avgcount", "real"),
-)(changing_parameters(lambda parameters, inputs: {"count_include_pad": False}))
+)(changing_call(lambda call: replace(call, count_include_pad=False)))
 
 PAGE.call_twist(
     "padding always counted",
@@ -129,7 +129,7 @@ PAGE.call_twist(
     says="with padding in the divisor, whatever count_include_pad says",
     look="With count_include_pad=False the divisor counts only those positions of a window that lie in the "
     "input.",
-)(changing_parameters(lambda parameters, inputs: {"count_include_pad": True}))
+)(changing_call(lambda call: replace(call, count_include_pad=True)))
 
 PAGE.call_twist(
     "counting modes exchanged",
@@ -138,11 +138,7 @@ PAGE.call_twist(
     says="with count_include_pad read the wrong way round",
     look="count_include_pad=True divides by all positions in the padded input, False only by those in the "
     "input.",
-)(
-    changing_parameters(
-        lambda parameters, inputs: {"count_include_pad": not parameters.get("count_include_pad", True)}
-    )
-)
+)(changing_call(lambda call: replace(call, count_include_pad=not call.count_include_pad)))
 
 # --- AVGPOOL-3: overhang never counts --------------------------------------------------------------------
 
@@ -150,22 +146,22 @@ PAGE.call_twist(
 def overhang(standard: Counts) -> Counts:
     """Count positions beyond the padding as well."""
 
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
-        usual = standard(window, size, positions, count_include_pad)
-        return np.full_like(usual, count_taps(positions)) if count_include_pad else usual
+    def counts(call: Call, positions: Positions) -> Array:
+        usual = standard(call, positions)
+        return np.full_like(usual, count_taps(positions)) if call.count_include_pad else usual
 
     return counts
 
 
 def _overhang_without_padding(standard: Counts) -> Counts:
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
+    def counts(call: Call, positions: Positions) -> Array:
         beyond = np.zeros((), bool)
-        for p, n, (_, high) in zip(positions, size, window.padding, strict=True):
+        for p, n, (_, high) in zip(positions, call.size, call.window.padding, strict=True):
             beyond = beyond[..., None] | (p >= n + high).any(axis=1)
         return np.where(
             beyond,
-            standard(window, size, positions, False),
-            standard(window, size, positions, count_include_pad),
+            standard(replace(call, count_include_pad=False), positions),
+            standard(call, positions),
         )
 
     return counts

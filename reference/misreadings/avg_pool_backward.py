@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.misreadings.avg_pool import (
     AVG_GRADIENT,
     Counts,
     count_taps,
     dividing_by,
-    ones,
     overhang,
     rounding_down,
+    undivided,
 )
 from convform.reference.misreadings.max_pool_backward import misread_windows
 from convform.reference.misreadings.misreading import Page, misread_dy
 from convform.reference.misreadings.steps import Positions, Steps, assign
-from convform.reference.window import Size, Window
 
 PAGE = Page("avg_pool_backward", "AVGGRAD")
 
@@ -38,8 +38,8 @@ PAGE.steps_twist(
 
 
 def _all_taps(standard: Counts) -> Counts:
-    def counts(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
-        return np.full_like(standard(window, size, positions, count_include_pad), count_taps(positions))
+    def counts(call: Call, positions: Positions) -> Array:
+        return np.full_like(standard(call, positions), count_taps(positions))
 
     return counts
 
@@ -50,7 +50,7 @@ PAGE.steps_twist(
     (AVG_GRADIENT,),
     says="when every element gets the whole dy",
     look="Each element of a window gets dy divided by the divisor of the forward pass.",
-)(dividing_by(ones))
+)(dividing_by(undivided))
 
 PAGE.steps_twist(
     "wrong count at the border",

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from convform.reference import checks
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.columns import add
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.im2col import taps_mirrored
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Inputs,
     Page,
-    Parameters,
     cropped,
     first_only,
-    mending,
     reordered,
     size_of_output,
 )
-from convform.reference.misreadings.steps import Positions, Steps, assigned, placing
+from convform.reference.misreadings.steps import Positions, Steps, assigned, no_padding, placing
 from convform.reference.window import Size
 
 PAGE = Page("col2im", "COL2IM")
@@ -45,17 +43,14 @@ def _(steps: Steps) -> Steps:
     return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=True))
 
 
-def _added_in_half(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
+def _added_in_half(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
         cols = inputs.get("cols")
         if cols is None or cols.dtype.name not in ("float16", "bfloat16"):
             return outputs
-        given = {"stride": 1, "padding": 0, "dilation": 1, **parameters}
-        del given["input_size"]
-        size = outputs["x"].shape[2:]
         x = np.zeros(outputs["x"].shape, cols.dtype)
-        add(x, cols, checks.window(len(size), **given).landings(size))
+        add(x, cols, call.window.landings(call.size))
         return {"x": x}
 
     return twisted
@@ -147,14 +142,13 @@ Crop = Callable[[int, int, int, int], slice]
 def cropping(crop: Crop) -> CallTwist:
     """Add up with the padding, then crop each axis by `crop(padded size, p_lo, p_hi, k)`."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
-            (n, c, *size), pads = parameters["input_size"], parameters["padding"]
-            padded = [each + low + high for each, (low, high) in zip(size, pads, strict=True)]
-            larger = {"input_size": (n, c, *padded), "padding": ((0, 0),) * len(pads)}
-            x = evaluate(operator, inputs, {**parameters, **larger})["x"]
-            axes = zip(padded, pads, parameters["kernel"], strict=True)
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            pads = call.window.padding
+            padded = tuple(n + low + high for n, (low, high) in zip(call.size, pads, strict=True))
+            bare = replace(call.window, padding=no_padding(call.window))
+            x = evaluate(operator, inputs, replace(call, size=padded, window=bare))["x"]
+            axes = zip(padded, pads, call.window.kernel, strict=True)
             kept = [crop(each, low, high, k) for each, (low, high), k in axes]
             return {"x": x[(slice(None), slice(None), *kept)]}
 
@@ -198,13 +192,13 @@ PAGE.call_twist(
 # --- COL2IM-3: refused columns ---------------------------------------------------------------------------
 
 
-def _columns_shape(parameters: Parameters) -> tuple[int, ...]:
+def _columns_shape(parameters: Mapping[str, Any]) -> tuple[int, ...]:
     n, c, *size = parameters["input_size"]
     kernel = parameters["kernel"]
     return (n, c, *kernel, *size_of_output(tuple(size), kernel, parameters))
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "columns broadcast",
     "COL2IM-3",
     ("col2im",),
@@ -212,12 +206,11 @@ def _columns_shape(parameters: Parameters) -> tuple[int, ...]:
     look="The columns must have the sizes that input_size and the window imply: check the shape, since "
     "NumPy repeats axes of length one.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["cols"] = np.broadcast_to(inputs["cols"], _columns_shape(parameters))
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "surplus columns ignored",
     "COL2IM-3",
     ("col2im",),
@@ -225,6 +218,5 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="The columns must have the sizes that input_size and the window imply: check the shape, since a "
     "loop over what is needed does not notice the rest.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["cols"] = cropped(inputs["cols"], _columns_shape(parameters))

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Inputs,
     Page,
-    Parameters,
     changing_inputs,
     changing_outputs,
-    mending,
 )
+from convform.reference.misreadings.steps import no_padding
 from convform.spec.operators import FAMILIES, OPERATORS
 
 PAGE = Page("contract", "CONTRACT")
@@ -38,11 +38,11 @@ def arrays_of(inputs: Inputs) -> dict[str, Array]:
 def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
     """Raise where an array is refused."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             if any(refused(array) for array in arrays_of(inputs).values()):
                 raise ValueError(says)
-            return evaluate(operator, inputs, parameters)
+            return evaluate(operator, inputs, call)
 
         return twisted
 
@@ -52,13 +52,13 @@ def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
 # --- CONTRACT-1: inputs are not modified -----------------------------------------------------------------
 
 
-def afterwards(act: Callable[[Outputs, Inputs, Parameters], None]) -> CallTwist:
+def afterwards(act: Callable[[Outputs, Inputs, Call], None]) -> CallTwist:
     """Answer as the standard does, then do something with the arrays."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            outputs = evaluate(operator, inputs, parameters)
-            act(outputs, inputs, parameters)
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            outputs = evaluate(operator, inputs, call)
+            act(outputs, inputs, call)
             return outputs
 
         return twisted
@@ -66,7 +66,7 @@ def afterwards(act: Callable[[Outputs, Inputs, Parameters], None]) -> CallTwist:
     return twist
 
 
-def _clear_border(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None:
+def _clear_border(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     first = next(iter(arrays_of(inputs).values()))
     first[..., :1] = 0
 
@@ -81,7 +81,7 @@ PAGE.call_twist(
 )(afterwards(_clear_border))
 
 
-def _train(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None:
+def _train(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     inputs["w"][...] = inputs["w"] - outputs["dw"]
 
 
@@ -94,8 +94,8 @@ PAGE.call_twist(
 )(afterwards(_train))
 
 
-def _divide_dy(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> None:
-    inputs["dy"][...] = inputs["dy"] / math.prod(parameters["kernel"])
+def _divide_dy(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+    inputs["dy"][...] = inputs["dy"] / call.window.taps
 
 
 PAGE.call_twist(
@@ -109,11 +109,10 @@ PAGE.call_twist(
 # --- CONTRACT-2: outputs have their own memory -----------------------------------------------------------
 
 
-def _one_tap(parameters: Parameters, rank: int) -> bool:
+def _one_tap(call: Call) -> bool:
     """Whether every window is one element, and every element has one window."""
-    ones = (1,) * rank
-    unpadded = parameters["padding"] == ((0, 0),) * rank
-    return parameters["kernel"] == ones and parameters["stride"] in (None, ones) and unpadded
+    window = call.window
+    return {*window.kernel, *window.stride} == {1} and window.padding == no_padding(window)
 
 
 @PAGE.call_twist(
@@ -124,12 +123,12 @@ def _one_tap(parameters: Parameters, rank: int) -> bool:
     look="Whoever changes the output would change the input: return a copy where a kernel of one tap leaves "
     "the values as they are.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
         (name, output), *_ = outputs.items()
         source = inputs.get("dy", inputs.get("x", inputs.get("cols")))
-        if _one_tap(parameters, len(parameters["kernel"])) and source is not None:
+        if _one_tap(call) and source is not None:
             return {**outputs, name: source.reshape(output.shape)}
         return outputs
 
@@ -143,15 +142,15 @@ def _(evaluate: Evaluate) -> Evaluate:
     says="but returns overlapping views of its input where there is no padding",
     look="sliding_window_view and as_strided return views whose elements share memory: return a copy.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
-        x, kernel = inputs["x"], parameters["kernel"]
-        if parameters["padding"] != ((0, 0),) * len(kernel):
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        x = inputs["x"]
+        if call.window.padding != no_padding(call.window):
             return outputs
         spatial = x.strides[2:]
-        within = tuple(d * step for d, step in zip(parameters["dilation"], spatial, strict=True))
-        between = tuple(s * step for s, step in zip(parameters["stride"], spatial, strict=True))
+        within = tuple(d * step for d, step in zip(call.window.dilation, spatial, strict=True))
+        between = tuple(s * step for s, step in zip(call.window.stride, spatial, strict=True))
         strides = (*x.strides[:2], *within, *between)
         return {"cols": np.lib.stride_tricks.as_strided(x, outputs["cols"].shape, strides)}
 
@@ -165,11 +164,11 @@ def _(evaluate: Evaluate) -> Evaluate:
     says="but writes every answer to the same array",
     look="The next call overwrites what the caller still holds: create the output anew in each call.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
+def _(evaluate: Asked) -> Asked:
     buffers: dict[object, Array] = {}
 
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
         for name, array in outputs.items():
             buffer = buffers.setdefault((operator, name, array.shape, array.dtype), array.copy())
             buffer[...] = array
@@ -203,11 +202,7 @@ PAGE.call_twist(
     says="for arrays that are contiguous in memory, and reads others as if they were",
     look="Elements of a view need not be neighbours in memory: use the strides of the array, or take "
     "np.ascontiguousarray first.",
-)(
-    changing_inputs(
-        lambda inputs, parameters: {name: as_if_contiguous(a) for name, a in arrays_of(inputs).items()}
-    )
-)
+)(changing_inputs(lambda inputs, call: {name: as_if_contiguous(a) for name, a in arrays_of(inputs).items()}))
 
 PAGE.call_twist(
     "views refused",
@@ -246,19 +241,19 @@ PAGE.call_twist(
     look="forward(a), forward(b), backward(a) asks for the gradient of a: give every call a cache of its "
     "own instead of keeping the last one in the layer.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
+def _(evaluate: Asked) -> Asked:
     kept: dict[str, Any] = {}
 
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         if not operator.endswith(".backward"):
             kept.update({name: array.copy() for name, array in arrays_of(inputs).items()})
-            return evaluate(operator, inputs, parameters)
+            return evaluate(operator, inputs, call)
         fitting = {
             name: kept[name]
             for name, array in arrays_of(inputs).items()
             if name in kept and kept[name].shape == array.shape and kept[name].dtype == array.dtype
         }
-        return evaluate(operator, {**inputs, **fitting}, parameters)
+        return evaluate(operator, {**inputs, **fitting}, call)
 
     return twisted
 
@@ -270,12 +265,12 @@ def _(evaluate: Evaluate) -> Evaluate:
     says="plus the gradients of all calls before",
     look="Every call starts at zero: set the gradients to 0 at the start of the backward pass.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
+def _(evaluate: Asked) -> Asked:
     sums: dict[object, Array] = {}
 
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
-        # A layer keeps the gradients of its parameters; pooling has none, and keeps dx.
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        # A layer keeps the gradients of its call; pooling has none, and keeps dx.
         for name in ("dw", "db") if "dw" in outputs else ("dx",):
             key = (operator, name, outputs[name].shape, outputs[name].dtype)
             sums[key] = outputs[name] + sums.get(key, np.zeros((), outputs[name].dtype))
@@ -293,11 +288,11 @@ def _(evaluate: Evaluate) -> Evaluate:
     look="A buffer that is used again still holds the last answer: fill it with zeros first, or create it "
     "with np.zeros in each call.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
+def _(evaluate: Asked) -> Asked:
     buffers: dict[object, Array] = {}
 
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
         name = next(iter(outputs))
         array = outputs[name]
         buffer = buffers.setdefault((operator, array.dtype), np.zeros(0, array.dtype))
@@ -323,7 +318,7 @@ PAGE.call_twist(
     FAMILIES,
     says="but in float64",
     look="The output has the dtype of the input: np.zeros makes float64 unless it is given dtype=x.dtype.",
-)(changing_outputs(lambda outputs, inputs, parameters: _all_but_indices(outputs, np.float64)))
+)(changing_outputs(lambda outputs, inputs, call: _all_but_indices(outputs, np.float64)))
 
 
 @PAGE.call_twist(
@@ -334,11 +329,10 @@ PAGE.call_twist(
     look="The output has the dtype of the input, and float64 has digits that float32 loses: remove the "
     "conversion to float32.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        evaluate(operator, inputs, parameters)  # what the standard refuses is refused before
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         single = {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
-        return evaluate(operator, single, parameters)
+        return evaluate(operator, single, call)
 
     return twisted
 
@@ -351,7 +345,7 @@ PAGE.call_twist(
     look="The output has the dtype of the input, integers included: create it with dtype=x.dtype.",
 )(
     changing_outputs(
-        lambda outputs, inputs, parameters: (
+        lambda outputs, inputs, call: (
             _all_but_indices(outputs, np.float64)
             if next(iter(arrays_of(inputs).values())).dtype.kind in "iu"
             else {}
@@ -365,12 +359,12 @@ PAGE.call_twist(
     ("max_pool",),
     says="but with indices of a floating dtype",
     look="Indices are integers: create their array with dtype=np.int64.",
-)(changing_outputs(lambda outputs, inputs, parameters: {"indices": outputs["indices"].astype(np.float64)}))
+)(changing_outputs(lambda outputs, inputs, call: {"indices": outputs["indices"].astype(np.float64)}))
 
 # --- CONTRACT-6: mixed dtypes ----------------------------------------------------------------------------
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "mixed dtypes promoted",
     "CONTRACT-6",
     TWO_ARRAYS,
@@ -378,13 +372,12 @@ PAGE.call_twist(
     look="Arrays of different dtypes are refused: compare the dtypes first, since NumPy converts in silence.",
     dialect=("dtypes", "promote"),
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     wider = np.result_type(*inputs.values())
     inputs.update({name: array.astype(wider) for name, array in inputs.items()})
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "mixed dtypes cast to the input's",
     "CONTRACT-6",
     TWO_ARRAYS,
@@ -392,7 +385,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="Arrays of different dtypes are refused: compare the dtypes first; astype and np.zeros_like(x) "
     "drop digits in silence.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs.update({name: array.astype(inputs["x"].dtype) for name, array in inputs.items()})
 
@@ -408,7 +400,7 @@ PAGE.call_twist(
 )(refusing(lambda array: array.ndim > 1 and array.shape[0] == 0, "cannot reshape array of size 0"))
 
 
-def _size_of_input(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Mapping[str, Array]:
+def _size_of_input(outputs: Outputs, inputs: Inputs, call: Call) -> Mapping[str, Array]:
     size, n = inputs["x"].shape[2:], len(inputs["x"])
     return {
         name: array if n else np.zeros((*array.shape[: -len(size)], *size), array.dtype)
@@ -430,7 +422,7 @@ PAGE.call_twist(
     ("conv.backward",),
     says="but with an empty dw for a batch without samples",
     look="dw has the shape of w, and a sum over no samples is 0: start from np.zeros_like(w).",
-)(changing_outputs(lambda outputs, inputs, parameters: {} if len(inputs["x"]) else {"dw": outputs["dw"][:0]}))
+)(changing_outputs(lambda outputs, inputs, call: {} if len(inputs["x"]) else {"dw": outputs["dw"][:0]}))
 
 # --- CONTRACT-8: axes of size one ------------------------------------------------------------------------
 
@@ -440,11 +432,7 @@ PAGE.call_twist(
     FAMILIES,
     says="but without axes of size one",
     look="Axes of size one stay: name the axis in squeeze, or index with a slice instead of an integer.",
-)(
-    changing_outputs(
-        lambda outputs, inputs, parameters: {name: array.squeeze() for name, array in outputs.items()}
-    )
-)
+)(changing_outputs(lambda outputs, inputs, call: {name: array.squeeze() for name, array in outputs.items()}))
 
 
 @PAGE.call_twist(
@@ -455,12 +443,10 @@ PAGE.call_twist(
     look="H = W = 1 and a kernel of 1 are sizes like any other: is something squeezed, or is 1 taken for a "
     "scalar?",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
-        x = inputs["x"].shape if "x" in inputs else parameters["input_size"]
-        kernel = inputs["w"].shape[2:] if "w" in inputs else parameters["kernel"]
-        if 1 in (math.prod(x[2:]), math.prod(kernel)):
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        if 1 in (math.prod(call.size), call.window.taps):
             raise IndexError("too many indices for array")
         return outputs
 
@@ -476,21 +462,20 @@ def _main_array(operator: str, inputs: Inputs) -> tuple[str, int]:
     return name, len(OPERATORS[operator].inputs[name].split())
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "missing axes guessed",
     "CONTRACT-9",
     FAMILIES,
     says="except that axes of size one are put in front of an array that has too few",
     look="An array without its channel axis is refused: check the number of axes, and do not add any.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     name, rank = _main_array(operator, inputs)
     array = inputs[name]
     inputs[name] = array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "surplus axes merged",
     "CONTRACT-9",
     FAMILIES,
@@ -498,7 +483,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="An array with one axis too many is refused: check the number of axes; reshape(-1, c, h, w) takes "
     "what it gets.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     name, rank = _main_array(operator, inputs)
     array = inputs[name]

@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Finish,
     Inputs,
     Page,
-    Parameters,
     changing_inputs,
     changing_output,
     cropped,
-    mending,
     weights_read_in_order,
 )
 from convform.reference.misreadings.steps import Positions, Steps, plane, read_at, real
@@ -55,17 +54,15 @@ def _without_bias(inputs: Inputs) -> dict[str, Any]:
 
 def _overwriting(last: Callable[[Array], Array]) -> CallTwist:
     """Keep the last term of the sum: `last(w)` is zero in all other places."""
-    return changing_inputs(lambda inputs, parameters: {"w": last(inputs["w"])})
+    return changing_inputs(lambda inputs, call: {"w": last(inputs["w"])})
 
 
-def _changed_bias(change: Callable[[Array, Array, Parameters], Array]) -> CallTwist:
-    """Add another bias: `change(b, w, parameters)`."""
+def _changed_bias(change: Callable[[Array, Array, Call], Array]) -> CallTwist:
+    """Add another bias: `change(b, w, call)`."""
 
-    def changed(inputs: Mapping[str, Array], parameters: Parameters) -> Mapping[str, Array]:
+    def changed(inputs: Mapping[str, Array], call: Call) -> Mapping[str, Array]:
         b = inputs.get("b")
-        if b is None or b.shape != inputs["w"].shape[:1]:
-            return {}  # a bias of another length is left for the standard to refuse
-        return {"b": change(b, inputs["w"], parameters)}
+        return {} if b is None else {"b": change(b, inputs["w"], call)}
 
     return changing_inputs(changed)
 
@@ -158,7 +155,7 @@ PAGE.call_twist(
     CONV,
     says="when only the first input channel counts",
     look="Every output channel sums over all its input channels: look for x[:, 0] or w[:, 0].",
-)(changing_inputs(lambda inputs, parameters: {"w": kept_first(inputs["w"], 1)}))
+)(changing_inputs(lambda inputs, call: {"w": kept_first(inputs["w"], 1)}))
 
 PAGE.call_twist(
     "last input channel only",
@@ -175,7 +172,7 @@ PAGE.call_twist(
     CONV,
     says="when every input channel meets the kernel slice of the first one",
     look="Each input channel has its own slice w[o, i] of the kernel: look for w[o, 0].",
-)(changing_inputs(lambda inputs, parameters: {"w": inputs["w"][:, np.zeros(inputs["w"].shape[1], int)]}))
+)(changing_inputs(lambda inputs, call: {"w": inputs["w"][:, np.zeros(inputs["w"].shape[1], int)]}))
 
 PAGE.call_twist(
     "one kernel for all output channels",
@@ -183,7 +180,7 @@ PAGE.call_twist(
     CONV,
     says="when every output channel uses the kernel of the first one",
     look="Each output channel has its own kernel w[o]: look for w[0], or for a loop that forgets o.",
-)(changing_inputs(lambda inputs, parameters: {"w": inputs["w"][np.zeros(len(inputs["w"]), int)]}))
+)(changing_inputs(lambda inputs, call: {"w": inputs["w"][np.zeros(len(inputs["w"]), int)]}))
 
 
 def transposed_weights(w: Array, groups: int) -> Array:
@@ -226,12 +223,11 @@ PAGE.call_twist(
     says="with the sum divided by the number of input channels",
     look="The products of all input channels are added, not averaged: look for a mean, or a division by C.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        dtype = evaluate(operator, inputs, parameters)["y"].dtype  # refuses what the standard refuses
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         w, b = inputs["w"], inputs.get("b")
-        y = evaluate(operator, _without_bias(inputs), parameters)["y"] / w.shape[1]
-        return {"y": (y if b is None else y + b.reshape(-1, *(1,) * (w.ndim - 2))).astype(dtype)}
+        y = evaluate(operator, _without_bias(inputs), call)["y"] / w.shape[1]
+        return {"y": (y if b is None else y + b.reshape(-1, *(1,) * (w.ndim - 2))).astype(w.dtype)}
 
     return twisted
 
@@ -242,7 +238,7 @@ PAGE.call_twist(
     CONV,
     says="when every sample gets the result of the first one",
     look="Each sample has a result of its own: look for x[0].",
-)(changing_output("y", lambda y, inputs, parameters: np.broadcast_to(y[:1], y.shape).copy()))
+)(changing_output("y", lambda y, inputs, call: np.broadcast_to(y[:1], y.shape).copy()))
 
 # --- CONV-3: bias ----------------------------------------------------------------------------------------
 
@@ -252,7 +248,7 @@ PAGE.call_twist(
     CONV,
     says="without the bias",
     look="The bias of its channel is added to every output element: it is read and then not used.",
-)(_changed_bias(lambda b, w, parameters: np.zeros_like(b)))
+)(_changed_bias(lambda b, w, call: np.zeros_like(b)))
 
 PAGE.call_twist(
     "bias per tap",
@@ -260,7 +256,7 @@ PAGE.call_twist(
     CONV,
     says="with the bias added once for each tap",
     look="The bias is added once to every output element: move it out of the loop over the taps.",
-)(_changed_bias(lambda b, w, parameters: b * int(np.prod(w.shape[2:]))))
+)(_changed_bias(lambda b, w, call: b * int(np.prod(w.shape[2:]))))
 
 PAGE.call_twist(
     "bias per input channel",
@@ -268,7 +264,7 @@ PAGE.call_twist(
     CONV,
     says="with the bias added once for each input channel",
     look="The bias is added once to every output element: move it out of the loop over the input channels.",
-)(_changed_bias(lambda b, w, parameters: b * w.shape[1]))
+)(_changed_bias(lambda b, w, call: b * w.shape[1]))
 
 PAGE.call_twist(
     "first bias for every channel",
@@ -276,7 +272,7 @@ PAGE.call_twist(
     CONV,
     says="with the bias of the first output channel for all of them",
     look="Output channel o gets b[o]: look for b[0], or for a bias that is a single number.",
-)(_changed_bias(lambda b, w, parameters: np.full_like(b, b[0]) if len(b) else b))
+)(_changed_bias(lambda b, w, call: np.full_like(b, b[0]) if len(b) else b))
 
 
 @PAGE.call_twist(
@@ -287,13 +283,13 @@ PAGE.call_twist(
     look="NumPy lines shapes up from the right, so y + b adds b along the width: b must become "
     "b.reshape(-1, 1, 1) for outputs n o oh ow.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
         if inputs.get("b") is None:
             return outputs
         # Raises, or gives the wrong shape, where y + b does.
-        return {"y": evaluate(operator, _without_bias(inputs), parameters)["y"] + inputs["b"]}
+        return {"y": evaluate(operator, _without_bias(inputs), call)["y"] + inputs["b"]}
 
     return twisted
 
@@ -305,11 +301,11 @@ def _(evaluate: Evaluate) -> Evaluate:
     says="except that it needs a bias",
     look="A call without a bias is one whose bias is zero: test for None before b is used.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         if inputs.get("b") is None:
             raise AttributeError("'NoneType' object has no attribute 'reshape'")
-        return evaluate(operator, inputs, parameters)
+        return evaluate(operator, inputs, call)
 
     return twisted
 
@@ -324,17 +320,16 @@ def channels_in_order(order: Callable[[int, int], Array], axes: Mapping[str, int
     axis that channels lie along.
     """
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             lead = next(name for name in axes if name in inputs)
-            found = order(inputs[lead].shape[axes[lead]], parameters["groups"])
+            found = order(inputs[lead].shape[axes[lead]], call.groups)
             moved = {
                 name: np.take(inputs[name], found, axis=axis)
                 for name, axis in axes.items()
-                # What does not fit is left for the standard to refuse.
-                if inputs.get(name) is not None and inputs[name].shape[axis] == len(found)
+                if inputs.get(name) is not None
             }
-            outputs = evaluate(operator, {**inputs, **moved}, parameters)
+            outputs = evaluate(operator, {**inputs, **moved}, call)
             back = np.argsort(found)
             return {
                 name: np.take(array, back, axis=axes[name]) if name in axes else array
@@ -359,16 +354,16 @@ def interleaved(channels: int, groups: int) -> Array:
     look="Output channel o of group g = ⌊o / (O / groups)⌋ sees the input channels from g·I on, where I is "
     "the number that its kernel has.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         x, seen = inputs["x"], inputs["w"].shape[1]
         first = np.take(x, np.arange(x.shape[1]) % max(seen, 1), axis=1)
-        outputs = evaluate(operator, {**inputs, "x": first}, parameters)
+        outputs = evaluate(operator, {**inputs, "x": first}, call)
         if "dx" not in outputs or not seen:
             return outputs
         # Gradients of all groups meet in the first channels.
         dx = np.zeros_like(outputs["dx"])
-        by_group = outputs["dx"].reshape(len(x), parameters["groups"], seen, *x.shape[2:])
+        by_group = outputs["dx"].reshape(len(x), call.groups, seen, *x.shape[2:])
         dx[:, :seen] = by_group.sum(axis=1)
         return {**outputs, "dx": dx}
 
@@ -403,9 +398,7 @@ PAGE.call_twist(
 )(
     changing_output(
         "y",
-        lambda y, inputs, parameters: np.take(
-            y, np.argsort(interleaved(y.shape[1], parameters["groups"])), axis=1
-        ),
+        lambda y, inputs, call: np.take(y, np.argsort(interleaved(y.shape[1], call.groups)), axis=1),
     )
 )
 
@@ -423,7 +416,7 @@ PAGE.call_twist(
     look="The kernels of group g are w[g·O/groups : (g + 1)·O/groups]: look for an index into w that counts "
     "within the group.",
 )(
-    changing_inputs(lambda inputs, parameters: {"w": _first_block(inputs["w"], parameters["groups"])}),
+    changing_inputs(lambda inputs, call: {"w": _first_block(inputs["w"], call.groups)}),
 )
 
 PAGE.call_twist(
@@ -433,7 +426,7 @@ PAGE.call_twist(
     says="when every group uses the biases of the first one",
     look="Output channel o gets b[o], whatever its group: look for an index into b that counts within the "
     "group.",
-)(_changed_bias(lambda b, w, parameters: _first_block(b, parameters["groups"])))
+)(_changed_bias(lambda b, w, call: _first_block(b, call.groups)))
 
 # --- CONV-5: rounding ------------------------------------------------------------------------------------
 
@@ -482,7 +475,7 @@ def _fewer_digits(array: Array, bits: int) -> Array:
 def _factors(change: Callable[[Array], Array]) -> CallTwist:
     """Change the factors of every product: x, w and dy, not the bias."""
     return changing_inputs(
-        lambda inputs, parameters: {name: change(inputs[name]) for name in ("x", "w", "dy") if name in inputs}
+        lambda inputs, call: {name: change(inputs[name]) for name in ("x", "w", "dy") if name in inputs}
     )
 
 
@@ -508,14 +501,14 @@ PAGE.call_twist(
 def computed_in(name: str, applies: Callable[[np.dtype[Any]], bool]) -> CallTwist:
     """Convert all arrays to another dtype, compute, and convert back."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             dtype = inputs["x"].dtype
             given = {key: array for key, array in inputs.items() if array is not None}
             if not applies(dtype) or any(array.dtype != dtype for array in given.values()):
-                return evaluate(operator, inputs, parameters)
+                return evaluate(operator, inputs, call)
             other = {key: array.astype(name) for key, array in given.items()}
-            return {key: array.astype(dtype) for key, array in evaluate(operator, other, parameters).items()}
+            return {key: array.astype(dtype) for key, array in evaluate(operator, other, call).items()}
 
         return twisted
 
@@ -555,7 +548,7 @@ PAGE.call_twist(
     CONV,
     says="except that without input channels there are no output channels either",
     look="The output has as many channels as the weights say; without input channels it holds the bias.",
-)(changing_output("y", lambda y, inputs, parameters: y if inputs["x"].shape[1] else y[:, :0]))
+)(changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else y[:, :0]))
 
 PAGE.call_twist(
     "no channels in, no bias",
@@ -563,7 +556,7 @@ PAGE.call_twist(
     CONV,
     says="except that without input channels the bias is left out",
     look="A sum over no channels is zero, and the bias is added to it: look for an early return of zeros.",
-)(changing_output("y", lambda y, inputs, parameters: y if inputs["x"].shape[1] else np.zeros_like(y)))
+)(changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else np.zeros_like(y)))
 
 
 @PAGE.call_twist(
@@ -574,11 +567,11 @@ PAGE.call_twist(
     look="A sum over no channels is zero: look for a division by the number of channels, or a check that "
     "asks for at least one.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         if not inputs["x"].shape[1]:
             raise ValueError("x has no channels")
-        return evaluate(operator, inputs, parameters)
+        return evaluate(operator, inputs, call)
 
     return twisted
 
@@ -586,41 +579,38 @@ def _(evaluate: Evaluate) -> Evaluate:
 # --- CONV-7: refused channels and bias -------------------------------------------------------------------
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "surplus channels ignored",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that input channels that no weight belongs to are left out",
     look="x has I · groups channels, or is refused: check the channels, since a loop over those of the "
     "weight does not notice the rest.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["x"] = inputs["x"][:, : inputs["w"].shape[1] * parameters["groups"]]
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "surplus kernel slices ignored",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that kernel slices that no input channel belongs to are left out",
     look="w has C / groups input channels, or is refused: check the channels, since a loop over those of x, "
     "or zip, does not notice the rest.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["w"] = inputs["w"][:, : inputs["x"].shape[1] // parameters["groups"]]
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "weight broadcast over channels",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that weights with one input channel are used for all",
     look="w has C / groups input channels, or is refused: check the channels, since NumPy repeats axes of "
     "length one.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     w = inputs["w"]
     channels = inputs["x"].shape[1] // parameters["groups"]
@@ -634,7 +624,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     return folded
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "bias broadcast",
     "CONV-7",
     ("conv",),
@@ -642,13 +632,12 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     look="b has one element for each output channel, or is refused: check its length, since NumPy repeats "
     "axes of length one.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     if "b" in inputs:
         inputs["b"] = np.broadcast_to(inputs["b"], (len(inputs["w"]),))
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "surplus biases ignored",
     "CONV-7",
     ("conv",),
@@ -656,21 +645,19 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="b has one element for each output channel, or is refused: check its length, since a loop over the "
     "output channels does not notice the rest.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     if "b" in inputs:
         inputs["b"] = cropped(inputs["b"], (len(inputs["w"]),))
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "groups rounded down",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that channels that do not fill a group are left out",
     look="groups divides the number of input channels and of output channels, or is refused: // leaves a "
     "rest that must be checked.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     groups, given = parameters["groups"], dict(inputs)
     c = inputs["x"].shape[1] // groups * groups
@@ -694,13 +681,12 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     return filled
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "zero groups are one",
     "CONV-7",
-    CONV,
+    BOTH,
     says="except that 0 groups count as 1",
     look="groups is at least 1: look for `groups or 1`.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     parameters["groups"] = parameters["groups"] or 1

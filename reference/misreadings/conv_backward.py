@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.conv import (
@@ -20,30 +21,27 @@ from convform.reference.misreadings.conv import (
     transposed_weights,
 )
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Inputs,
     Page,
-    Parameters,
     changing_output,
     changing_outputs,
     misread_dy,
 )
-from convform.reference.misreadings.steps import Positions, Steps, assigned, read_at
+from convform.reference.misreadings.steps import Positions, Steps, assigned, no_padding, read_at
 from convform.reference.window import Size
 
 PAGE = Page("conv_backward", "CONVGRAD")
 
 
-def one_output_of(
-    name: str, change: Callable[[Mapping[str, Array], Parameters], Mapping[str, Array]]
-) -> CallTwist:
-    """Compute one output from other arrays: `change(inputs, parameters)` returns the ones to replace."""
+def one_output_of(name: str, change: Callable[[Mapping[str, Array], Call], Mapping[str, Array]]) -> CallTwist:
+    """Compute one output from other arrays: `change(inputs, call)` returns the ones to replace."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            outputs = evaluate(operator, inputs, parameters)
-            other = evaluate(operator, {**inputs, **change(inputs, parameters)}, parameters)
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            outputs = evaluate(operator, inputs, call)
+            other = evaluate(operator, {**inputs, **change(inputs, call)}, call)
             return {**outputs, name: other[name]}
 
         return twisted
@@ -66,24 +64,23 @@ def unpadded(p: Array) -> Array:
     return np.asarray(p - p[0, 0]) if p.size else p
 
 
-def _per_sample(gradient: Array, inputs: Inputs, parameters: Parameters) -> Array:
+def _per_sample(gradient: Array, inputs: Inputs, call: Call) -> Array:
     return (gradient / len(inputs["x"])).astype(gradient.dtype)
 
 
 # --- CONVGRAD-1: gradient in the input -------------------------------------------------------------------
 
 
-def cropping_dx(crop: Callable[[Array, Inputs, Parameters], Array]) -> CallTwist:
-    """Compute dx for the padded input, and crop it: `crop(padded, inputs, parameters)`."""
+def cropping_dx(crop: Callable[[Array, Inputs, Call], Array]) -> CallTwist:
+    """Compute dx for the padded input, and crop it: `crop(padded, inputs, call)`."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            outputs = evaluate(operator, inputs, parameters)
-            padding = parameters["padding"]
-            padded = {**inputs, "x": np.pad(inputs["x"], [(0, 0), (0, 0), *padding])}
-            none = {**parameters, "padding": ((0, 0),) * len(padding)}
-            whole = evaluate(operator, padded, none)["dx"]
-            return {**outputs, "dx": crop(whole, inputs, parameters)}
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            outputs = evaluate(operator, inputs, call)
+            padded = {**inputs, "x": np.pad(inputs["x"], [(0, 0), (0, 0), *call.window.padding])}
+            bare = replace(call.window, padding=no_padding(call.window))
+            whole = evaluate(operator, padded, replace(call, window=bare))["dx"]
+            return {**outputs, "dx": crop(whole, inputs, call)}
 
         return twisted
 
@@ -106,7 +103,7 @@ PAGE.call_twist(
     says="with dx from a kernel that is not mirrored",
     look="The adjoint of a correlation is a convolution: rotate the kernel by 180° before dy is correlated "
     "with it, or use col2im.",
-)(one_output_of("dx", lambda inputs, parameters: {"w": mirrored(inputs["w"])}))
+)(one_output_of("dx", lambda inputs, call: {"w": mirrored(inputs["w"])}))
 
 PAGE.call_twist(
     "dx with the kernel mirrored along one axis",
@@ -114,7 +111,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dx from a kernel that is mirrored along the height only",
     look="The kernel is rotated by 180°, which reverses all its spatial axes: w[:, :, ::-1, ::-1].",
-)(one_output_of("dx", lambda inputs, parameters: {"w": np.flip(inputs["w"], spatial(inputs["w"])[1:])}))
+)(one_output_of("dx", lambda inputs, call: {"w": np.flip(inputs["w"], spatial(inputs["w"])[1:])}))
 
 
 def _square_blocks_transposed(w: Array, groups: int) -> Array:
@@ -131,7 +128,7 @@ PAGE.call_twist(
 )(
     one_output_of(
         "dx",
-        lambda inputs, parameters: {"w": _square_blocks_transposed(inputs["w"], parameters["groups"])},
+        lambda inputs, call: {"w": _square_blocks_transposed(inputs["w"], call.groups)},
     )
 )
 
@@ -175,11 +172,11 @@ PAGE.call_twist(
     GRADIENT,
     says="with dx of the padded input",
     look="dx has the shape of x: crop it by the padding, dx[:, :, p_h : p_h + H, p_w : p_w + W].",
-)(cropping_dx(lambda dx, inputs, parameters: dx))
+)(cropping_dx(lambda dx, inputs, call: dx))
 
 
-def _between_paddings(dx: Array, inputs: Inputs, parameters: Parameters) -> Array:
-    spatial = [slice(low, -high) for low, high in parameters["padding"]]
+def _between_paddings(dx: Array, inputs: Inputs, call: Call) -> Array:
+    spatial = [slice(low, -high) for low, high in call.window.padding]
     return dx[:, :, *spatial].copy()
 
 
@@ -192,7 +189,7 @@ PAGE.call_twist(
 )(cropping_dx(_between_paddings))
 
 
-def _without_half_kernels(dx: Array, inputs: Inputs, parameters: Parameters) -> Array:
+def _without_half_kernels(dx: Array, inputs: Inputs, call: Call) -> Array:
     sizes = zip(inputs["w"].shape[2:], dx.shape[2:], strict=True)
     spatial = [slice(k // 2, n - k // 2) for k, n in sizes]
     return dx[:, :, *spatial].copy()
@@ -241,7 +238,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dx from the first output channel alone",
     look="Every output channel contributes to dx: sum over o.",
-)(one_output_of("dx", lambda inputs, parameters: {"dy": kept_first(inputs["dy"], 1)}))
+)(one_output_of("dx", lambda inputs, call: {"dy": kept_first(inputs["dy"], 1)}))
 
 
 @PAGE.steps_twist(
@@ -279,8 +276,8 @@ PAGE.call_twist(
     look="Gradients are sums; dividing by the number of samples belongs to the loss, where dy comes from.",
 )(
     changing_outputs(
-        lambda outputs, inputs, parameters: {
-            name: _per_sample(array, inputs, parameters) for name, array in outputs.items()
+        lambda outputs, inputs, call: {
+            name: _per_sample(array, inputs, call) for name, array in outputs.items()
         }
     )
 )
@@ -291,7 +288,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dw from the first sample alone",
     look="Every sample contributes to dw: sum over n.",
-)(one_output_of("dw", lambda inputs, parameters: {"dy": kept_first(inputs["dy"], 0)}))
+)(one_output_of("dw", lambda inputs, call: {"dy": kept_first(inputs["dy"], 0)}))
 
 PAGE.call_twist(
     "dw of the last sample",
@@ -299,7 +296,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dw from the last sample alone",
     look="Every sample contributes to dw: look for = where it should be += in the loop over the batch.",
-)(one_output_of("dw", lambda inputs, parameters: {"dy": kept_last(inputs["dy"], 0)}))
+)(one_output_of("dw", lambda inputs, call: {"dy": kept_last(inputs["dy"], 0)}))
 
 PAGE.call_twist(
     "dw mirrored",
@@ -307,7 +304,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dw mirrored",
     look="dw[kh, kw] belongs to the tap w[kh, kw] as it stands: only dx needs the kernel rotated.",
-)(changing_output("dw", lambda dw, inputs, parameters: mirrored(dw)))
+)(changing_output("dw", lambda dw, inputs, call: mirrored(dw)))
 
 PAGE.call_twist(
     "dw reshaped without transposing",
@@ -319,7 +316,7 @@ PAGE.call_twist(
 )(
     changing_output(
         "dw",
-        lambda dw, inputs, parameters: by_group(dw, parameters["groups"]).swapaxes(1, 2).reshape(dw.shape),
+        lambda dw, inputs, call: by_group(dw, call.groups).swapaxes(1, 2).reshape(dw.shape),
     )
 )
 
@@ -329,7 +326,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with dw in the order i o kh kw",
     look="dw has the axes of w, output channels first: exchange its first two axes.",
-)(changing_output("dw", lambda dw, inputs, parameters: dw.swapaxes(0, 1).copy()))
+)(changing_output("dw", lambda dw, inputs, call: dw.swapaxes(0, 1).copy()))
 
 
 @PAGE.steps_twist(
@@ -379,7 +376,7 @@ PAGE.call_twist(
 def _sum_of_dy(axes: Callable[[int], tuple[int, ...]]) -> CallTwist:
     """Compute db by summing dy over other axes: `axes(ndim)`."""
     return changing_output(
-        "db", lambda db, inputs, parameters: inputs["dy"].sum(axis=axes(inputs["dy"].ndim)).astype(db.dtype)
+        "db", lambda db, inputs, call: inputs["dy"].sum(axis=axes(inputs["dy"].ndim)).astype(db.dtype)
     )
 
 
@@ -409,7 +406,7 @@ PAGE.call_twist(
 )(
     changing_output(
         "db",
-        lambda db, inputs, parameters: (db / int(np.prod(inputs["dy"].shape[2:]))).astype(db.dtype),
+        lambda db, inputs, call: (db / int(np.prod(inputs["dy"].shape[2:]))).astype(db.dtype),
     )
 )
 
@@ -419,7 +416,7 @@ PAGE.call_twist(
     GRADIENT,
     says="with db from the first sample alone",
     look="Every sample contributes to db: sum over n.",
-)(one_output_of("db", lambda inputs, parameters: {"dy": kept_first(inputs["dy"], 0)}))
+)(one_output_of("db", lambda inputs, call: {"dy": kept_first(inputs["dy"], 0)}))
 
 PAGE.call_twist(
     "db with further axes",
@@ -428,7 +425,7 @@ PAGE.call_twist(
     says="with db of shape (o, 1)",
     look="db has the axis o alone: leave keepdims=True out, or declare the layout that your bias has, "
     'bias="o 1".',
-)(changing_output("db", lambda db, inputs, parameters: db.reshape(-1, 1)))
+)(changing_output("db", lambda db, inputs, call: db.reshape(-1, 1)))
 
 # --- CONVGRAD-4: groups in the gradients -----------------------------------------------------------------
 
@@ -441,22 +438,22 @@ PAGE.call_twist(
     look="dx of a channel collects the output channels of its own group only, and dw pairs the two within "
     "one group: loop over the groups, or split both arrays along the channels.",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        outputs = evaluate(operator, inputs, parameters)
-        w, groups = inputs["w"], parameters["groups"]
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        w, groups = inputs["w"], call.groups
         # Every output channel sees every group, with the same kernel.
         everywhere = np.concatenate([w] * groups, axis=1)
-        mixed = evaluate(operator, {**inputs, "w": everywhere}, {**parameters, "groups": 1})
+        mixed = evaluate(operator, {**inputs, "w": everywhere}, replace(call, groups=1))
         dw = mixed["dw"].reshape(len(w), groups, *w.shape[1:]).sum(axis=1)
         return {**outputs, "dx": mixed["dx"], "dw": dw}
 
     return twisted
 
 
-def _interleaved_input(inputs: Mapping[str, Array], parameters: Parameters) -> Mapping[str, Array]:
+def _interleaved_input(inputs: Mapping[str, Array], call: Call) -> Mapping[str, Array]:
     x = inputs["x"]
-    return {"x": np.take(x, interleaved(x.shape[1], parameters["groups"]), axis=1)}
+    return {"x": np.take(x, interleaved(x.shape[1], call.groups), axis=1)}
 
 
 PAGE.call_twist(
@@ -477,16 +474,14 @@ PAGE.call_twist(
 )(
     changing_output(
         "dx",
-        lambda dx, inputs, parameters: np.take(
-            dx, np.argsort(interleaved(dx.shape[1], parameters["groups"])), axis=1
-        ),
+        lambda dx, inputs, call: np.take(dx, np.argsort(interleaved(dx.shape[1], call.groups)), axis=1),
     )
 )
 
 
-def _first_group(inputs: Mapping[str, Array], parameters: Parameters) -> Mapping[str, Array]:
+def _first_group(inputs: Mapping[str, Array], call: Call) -> Mapping[str, Array]:
     dy = inputs["dy"].copy()
-    dy[:, dy.shape[1] // parameters["groups"] :] = 0
+    dy[:, dy.shape[1] // call.groups :] = 0
     return {"dy": dy}
 
 

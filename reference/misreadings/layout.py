@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Inputs,
     Page,
-    Parameters,
     Reorder,
+    changing_call,
     changing_inputs,
-    changing_parameters,
     rank_of,
     reordered,
     weights_read_in_order,
@@ -54,12 +54,12 @@ def _columns_tap_first() -> CallTwist:
     in_columns = reordered(tap_first, channel_first)
     in_weights = weights_read_in_order(tap_first_weights)
 
-    def twist(evaluate: Evaluate) -> Evaluate:
+    def twist(evaluate: Asked) -> Asked:
         columns, weights = in_columns(evaluate), in_weights(evaluate)
 
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             chosen = weights if "w" in inputs else columns
-            return chosen(operator, inputs, parameters)
+            return chosen(operator, inputs, call)
 
         return twisted
 
@@ -173,17 +173,14 @@ PAGE.call_twist(
 )(reordered(_windows_then_taps, _taps_then_windows, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape)))
 
 
-def _transposed(inputs: dict[str, Array], parameters: Parameters) -> dict[str, Array]:
+def _transposed(inputs: dict[str, Array], call: Call) -> dict[str, Array]:
     if "x" not in inputs:
         return {}
     return {"x": _reversed_axes(inputs["x"], 2, inputs["x"].ndim - 2)}
 
 
-def _transposed_size(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    if "input_size" not in parameters:
-        return {}
-    n, c, *spatial = parameters["input_size"]
-    return {"input_size": (n, c, *spatial[::-1])}
+def _transposed_size(call: Call) -> Call:
+    return replace(call, size=call.size[::-1])
 
 
 PAGE.call_twist(
@@ -192,4 +189,4 @@ PAGE.call_twist(
     (*COLUMNS, "conv"),
     says="with x read as n c w h",
     look="The axes of x are n c h w: rows come before columns. Look where you unpack the shape.",
-)(lambda evaluate: changing_inputs(_transposed)(changing_parameters(_transposed_size)(evaluate)))
+)(lambda evaluate: changing_inputs(_transposed)(changing_call(_transposed_size)(evaluate)))

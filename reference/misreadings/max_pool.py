@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
+    Asked,
     CallTwist,
-    Evaluate,
     Inputs,
     Page,
-    Parameters,
     StepsTwist,
     changing_outputs,
 )
@@ -46,19 +46,19 @@ def as_element(value: float, dtype: np.dtype[Any]) -> Array:
 def starting_at(start: Callable[[np.dtype[Any]], float]) -> CallTwist:
     """Start the running maximum at a number: a window below it selects nothing."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             x = inputs["x"]
             first = as_element(start(x.dtype), x.dtype)
             if not operator.endswith(".backward"):
-                outputs = evaluate(operator, inputs, parameters)
+                outputs = evaluate(operator, inputs, call)
                 below = outputs["y"] < first
                 index = np.where(below, -1, outputs["indices"])
                 return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
-            y = evaluate(operator.removesuffix(".backward"), {"x": x}, parameters)["y"]
+            y = evaluate(operator.removesuffix(".backward"), {"x": x}, call)["y"]
             # Let the standard refuse a dy of another shape.
             dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
-            return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, parameters)
+            return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, call)
 
         return twisted
 
@@ -80,12 +80,6 @@ def padding_with(value: Callable[[np.dtype[Any]], float]) -> StepsTwist:
     return twist
 
 
-def window_of(parameters: Parameters) -> Window:
-    """Build the window of a pooling operator."""
-    names = ("kernel", "stride", "padding", "dilation", "ceil_mode")
-    return Window.of(*(parameters[name] for name in names))
-
-
 def _grid(per_axis: Sequence[Sequence[int]]) -> list[Array]:
     return list(np.meshgrid(*(np.array(values, int) for values in per_axis), indexing="ij"))
 
@@ -101,14 +95,14 @@ def row_major(coordinates: Sequence[Array], size: Sequence[int]) -> Array:
 def numbering(formula: Callable[[list[Array], Window, tuple[int, ...]], Array]) -> CallTwist:
     """Number the selected elements in another way: `formula(coordinates, window, shape of x)`."""
 
-    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def change(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
         index, shape = outputs["indices"], inputs["x"].shape
         coordinates: list[Array] = []
         rest = index
         for n in reversed(shape[2:]):
             rest, coordinate = np.divmod(rest, n)
             coordinates.insert(0, coordinate)
-        return {"indices": np.where(index < 0, index, formula(coordinates, window_of(parameters), shape))}
+        return {"indices": np.where(index < 0, index, formula(coordinates, call.window, shape))}
 
     return changing_outputs(change)
 
@@ -134,7 +128,7 @@ PAGE.call_twist(
 )(starting_at(lambda dtype: LARGE_NEGATIVE))
 
 
-def _first_window(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+def _first_window(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     first = np.zeros(outputs["y"].shape[2:], bool)
     first[(slice(0, 1),) * first.ndim] = True
     return {name: np.where(first, array, np.zeros((), array.dtype)) for name, array in outputs.items()}
@@ -209,16 +203,12 @@ PAGE.call_twist(
     (MAX,),
     says="with 0 for windows that lie in padding altogether",
     look="The maximum of nothing is −∞ (for integers: the smallest one), with index −1.",
-)(
-    changing_outputs(
-        lambda outputs, inputs, parameters: {"y": np.where(_no_element(outputs), 0, outputs["y"])}
-    )
-)
+)(changing_outputs(lambda outputs, inputs, call: {"y": np.where(_no_element(outputs), 0, outputs["y"])}))
 
 
-def _first_beyond(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     """Walk from the start of an empty window in steps of the dilation until the border is passed."""
-    window, size = window_of(parameters), inputs["x"].shape[2:]
+    window, size = call.window, inputs["x"].shape[2:]
     corners = _grid(
         [
             [start if start >= 0 else start % d for start in range(-low, o * s - low, s)]
@@ -287,7 +277,7 @@ PAGE.call_twist(
     "select by argmax, or take the index along with the maximum.",
 )(
     changing_outputs(
-        lambda outputs, inputs, parameters: {
+        lambda outputs, inputs, call: {
             "indices": np.where(np.isnan(outputs["y"]), math.prod(inputs["x"].shape[2:]), outputs["indices"])
         }
     )
@@ -411,15 +401,15 @@ PAGE.steps_twist(
     says="when ties are decided column by column",
     look="Among equal elements the first one row by row counts. Is your inner loop the one over the rows?",
 )
-def _(evaluate: Evaluate) -> Evaluate:
+def _(evaluate: Asked) -> Asked:
     # In the plane with its spatial axes reversed, columns are rows.
     def reversed_axes(array: Array) -> Array:
         return array.transpose(0, 1, *range(array.ndim - 1, 1, -1))
 
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        turned = {
-            name: value[::-1] if isinstance(value, tuple) else value for name, value in parameters.items()
-        }
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        names = ("kernel", "stride", "padding", "dilation")
+        window = replace(call.window, **{name: getattr(call.window, name)[::-1] for name in names})
+        turned = replace(call, window=window)
         outputs = evaluate(operator, {name: reversed_axes(array) for name, array in inputs.items()}, turned)
         answer = {name: reversed_axes(array) for name, array in outputs.items()}
         if "indices" not in answer:
@@ -428,6 +418,6 @@ def _(evaluate: Evaluate) -> Evaluate:
         shape = inputs["x"].shape
         back = numbering(lambda coordinates, window, _: row_major(coordinates[::-1], shape[2:]))
         plane = {"x": reversed_axes(inputs["x"])}
-        return back(lambda *_: answer)(operator, plane, parameters)
+        return back(lambda *_: answer)(operator, plane, call)
 
     return twisted

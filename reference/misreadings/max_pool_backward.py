@@ -11,7 +11,7 @@ import numpy as np
 from convform.reference.checks import Array
 from convform.reference.misreadings.max_pool import MAX_GRADIENT, last_of_equals
 from convform.reference.misreadings.misreading import Page, StepsTwist, misread_dy
-from convform.reference.misreadings.steps import Positions, Steps, assign
+from convform.reference.misreadings.steps import Positions, Steps, assign, no_padding, of_call, ones
 from convform.reference.window import Size, Window
 
 PAGE = Page("max_pool_backward", "MAXGRAD")
@@ -19,24 +19,13 @@ PAGE = Page("max_pool_backward", "MAXGRAD")
 
 def backward_window(**fields: Callable[[Window], Any]) -> StepsTwist:
     """Let the gradient, and only the gradient, take its windows from changed fields of the window."""
+    change = of_call(lambda window: replace(window, **{name: of(window) for name, of in fields.items()}))
 
     def twist(steps: Steps) -> Steps:
         standard = steps.backward_positions or steps.positions
-
-        def positions(window: Window, size: Size, output: Size) -> Positions:
-            return standard(replace(window, **{k: of(window) for k, of in fields.items()}), size, output)
-
-        return replace(steps, backward_positions=positions)
+        return replace(steps, backward_positions=lambda call, output: standard(change(call), output))
 
     return twist
-
-
-def _ones(window: Window) -> Size:
-    return (1,) * window.rank
-
-
-def _no_padding(window: Window) -> tuple[tuple[int, int], ...]:
-    return ((0, 0),) * window.rank
 
 
 def misread_windows(page: Page, clause: str, family: str, stride_name: str, which: str) -> None:
@@ -47,7 +36,7 @@ def misread_windows(page: Page, clause: str, family: str, stride_name: str, whic
         (family,),
         says="with window i of the gradient at i instead of i·s",
         look="The gradient belongs to the windows of the forward pass: slice from i·stride, not from i.",
-    )(backward_window(stride=_ones))
+    )(backward_window(stride=ones))
     page.steps_twist(
         f"{which} gradient ignores the dilation",
         clause,
@@ -55,7 +44,7 @@ def misread_windows(page: Page, clause: str, family: str, stride_name: str, whic
         says="without dilation in the gradient",
         look="The gradient belongs to the windows of the forward pass: tap j of a window lies j·dilation "
         "behind its start.",
-    )(backward_window(dilation=_ones))
+    )(backward_window(dilation=ones))
     page.steps_twist(
         f"{which} gradient ignores the padding",
         clause,
@@ -63,7 +52,7 @@ def misread_windows(page: Page, clause: str, family: str, stride_name: str, whic
         says="without padding in the gradient",
         look="The gradient belongs to the windows of the forward pass: window i starts at i·stride − "
         "padding.",
-    )(backward_window(padding=_no_padding))
+    )(backward_window(padding=no_padding))
 
 
 # --- MAXGRAD-1: the selected element ---------------------------------------------------------------------

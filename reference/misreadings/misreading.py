@@ -3,31 +3,35 @@
 A misreading is registered once, on the page of its clause, and serves three purposes: the clause
 lists it; run as a subject it proves that a law catches it; and when a subject fails, what the subject
 answered is replayed against it. It changes the steps of an operator (`convform.reference.misreadings.steps`),
-or wraps the evaluation as a whole; two misreadings combine by applying one after the other.
+wraps the evaluation as a whole, or mends what the standard refuses; two misreadings combine by applying one
+after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
+from convform.reference.call import Call, row_of, widened
 from convform.reference.checks import Array
-from convform.reference.evaluation import Outputs, narrowed, widened
+from convform.reference.evaluation import Outputs, Parameters, narrowed
 from convform.reference.misreadings.steps import STANDARD, Steps, evaluate_steps
 from convform.reference.window import Size, Window
 from convform.spec.operators import OPERATORS
 
 Inputs = Mapping[str, Any]
-Parameters = Mapping[str, Any]
 Evaluate = Callable[[str, Inputs, Parameters], Outputs]
+Asked = Callable[[str, Inputs, Call], Outputs]
 StepsTwist = Callable[[Steps], Steps]
-CallTwist = Callable[[Evaluate], Evaluate]
+CallTwist = Callable[[Asked], Asked]
 Families = tuple[str, ...]
 Reorder = Callable[[Array], Array]
 Finish = Callable[[Outputs], Outputs]
+Mend = Callable[[str, dict[str, Any], dict[str, Any]], Finish | None]
 
 POOLS = ("max_pool", "max_pool.backward", "avg_pool", "avg_pool.backward")
 
@@ -56,14 +60,19 @@ class Misreading:
     steps
         Change to the steps of the operators.
     call
-        Change around the whole evaluation; called once for each subject, so that it may keep state.
+        Change around the whole evaluation of a call that the standard answers; called once for each subject,
+        so that it may keep state.
+    mend
+        Changes a call that the standard refuses, inputs and parameters in place, in the way that real code
+        does, on purpose or by accident; what is refused after it stays refused. It may return a function that
+        is applied to the outputs.
     dialect
         ``(claim, value)`` where some library documents the reading as its choice: ``("ties", "split")``.
     within_rounding
         Whether its answers differ from the standard's by no more than rounding, so that it conforms.
     of_half_types
         Whether it is about half types, so that it must see bfloat16 arrays as they are; all others are
-        shown float32 instead (`convform.reference.evaluation.widened`).
+        shown float32 instead (`convform.reference.call.widened`).
     """
 
     name: str
@@ -73,6 +82,7 @@ class Misreading:
     look: str
     steps: StepsTwist = as_is
     call: CallTwist = as_is
+    mend: Mend | None = None
     dialect: tuple[str, str] | None = None
     within_rounding: bool = False
     of_half_types: bool = False
@@ -123,14 +133,7 @@ class Page:
         self.entries[misreading.name] = misreading
 
     def steps_twist(
-        self,
-        name: str,
-        clause: str,
-        families: tuple[str, ...],
-        *,
-        says: str,
-        look: str,
-        **marks: Unpack[Marks],
+        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
     ) -> Callable[[StepsTwist], StepsTwist]:
         """Register a function Steps → Steps as a misreading."""
 
@@ -141,20 +144,24 @@ class Page:
         return register
 
     def call_twist(
-        self,
-        name: str,
-        clause: str,
-        families: tuple[str, ...],
-        *,
-        says: str,
-        look: str,
-        **marks: Unpack[Marks],
+        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
     ) -> Callable[[CallTwist], CallTwist]:
-        """Register a function Evaluate → Evaluate as a misreading."""
+        """Register a change around the evaluation as a misreading."""
 
         def register(twist: CallTwist) -> CallTwist:
             self.register(Misreading(name, clause, families, says, look, call=twist, **marks))
             return twist
+
+        return register
+
+    def mend(
+        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
+    ) -> Callable[[Mend], Mend]:
+        """Register a change of what the standard refuses as a misreading."""
+
+        def register(mend: Mend) -> Mend:
+            self.register(Misreading(name, clause, families, says, look, mend=mend, **marks))
+            return mend
 
         return register
 
@@ -167,14 +174,76 @@ def misread(*misreadings: Misreading) -> Evaluate:
     steps = STANDARD
     for misreading in misreadings:
         steps = misreading.steps(steps)
+    result: Evaluate = partial(evaluate_steps, steps)
+    outside = [misreading for misreading in misreadings if misreading.mend or misreading.call is not as_is]
+    if outside:
+        result = _checked(steps)
+        for misreading in outside:
+            if misreading.mend:
+                result = _mended(misreading.mend, steps, result)
+            else:
+                result = _twisted(misreading.call, result)
+        result = _called(steps, result)
+    return result if any(misreading.of_half_types for misreading in misreadings) else _in_float32(result)
+
+
+def _called(steps: Steps, evaluate: Evaluate) -> Evaluate:
+    """Make the call once for all; what the standard refuses has none, and its parameters go as they came."""
+
+    def whole(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        return evaluate(operator, inputs, _call_or_parameters(steps, operator, inputs, parameters))
+
+    return whole
+
+
+def _call_or_parameters(steps: Steps, operator: str, inputs: Inputs, parameters: Parameters) -> Parameters:
+    if isinstance(parameters, Call):
+        return parameters
+    try:
+        return Call.of(row_of(operator), inputs, parameters, steps.output_size)
+    except (TypeError, ValueError):
+        return parameters
+
+
+def _checked(steps: Steps) -> Evaluate:
+    """Evaluate step by step what a misreading asks, which may have changed call and arrays."""
 
     def evaluate(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        if isinstance(parameters, Call):
+            parameters = parameters.again(row_of(operator).family, inputs, steps.output_size)
         return evaluate_steps(steps, operator, inputs, parameters)
 
-    result: Evaluate = evaluate
-    for misreading in misreadings:
-        result = misreading.call(result)
-    return result if any(misreading.of_half_types for misreading in misreadings) else _in_float32(result)
+    return evaluate
+
+
+def _twisted(twist: CallTwist, evaluate: Evaluate) -> Evaluate:
+    """Misread the calls that the standard answers; what it refuses stays refused."""
+    twisted = twist(evaluate)
+
+    def whole(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        if isinstance(parameters, Call):
+            return twisted(operator, inputs, parameters)
+        return evaluate(operator, inputs, parameters)
+
+    return whole
+
+
+def _mended(mend: Mend, steps: Steps, evaluate: Evaluate) -> Evaluate:
+    """Answer what the standard refuses after a change."""
+
+    def whole(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+        if isinstance(parameters, Call):
+            return evaluate(operator, inputs, parameters)
+        try:
+            return evaluate(operator, inputs, parameters)
+        except (TypeError, ValueError):
+            mended = {name: array for name, array in inputs.items() if array is not None}
+            changed = dict(parameters)
+            finish = mend(operator, mended, changed) or as_is
+            call = _call_or_parameters(steps, operator, mended, changed)
+            return finish(evaluate(operator, mended, call))
+
+    return whole
 
 
 def _in_float32(evaluate: Evaluate) -> Evaluate:
@@ -190,54 +259,45 @@ def _in_float32(evaluate: Evaluate) -> Evaluate:
 # --- common shapes of call twists ------------------------------------------------------------------------
 
 
-def changing_inputs(change: Callable[[dict[str, Array], Parameters], Mapping[str, Array]]) -> CallTwist:
-    """Evaluate with other arrays: `change(inputs, parameters)` returns the ones to replace."""
+def changing_inputs(change: Callable[[dict[str, Array], Call], Mapping[str, Array]]) -> CallTwist:
+    """Asked with other arrays: `change(inputs, call)` returns the ones to replace."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            return evaluate(operator, {**inputs, **change(dict(inputs), parameters)}, parameters)
-
-        return twisted
-
-    return twist
-
-
-def changing_parameters(change: Callable[[dict[str, Any], Inputs], Mapping[str, Any]]) -> CallTwist:
-    """Evaluate with other parameters: `change(parameters, inputs)` returns the ones to replace."""
-
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            return evaluate(operator, inputs, {**parameters, **change(dict(parameters), inputs)})
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            return evaluate(operator, {**inputs, **change(dict(inputs), call)}, call)
 
         return twisted
 
     return twist
 
 
-def changing_outputs(change: Callable[[Outputs, Inputs, Parameters], Mapping[str, Array]]) -> CallTwist:
-    """Change what the standard answers: `change(outputs, inputs, parameters)` returns the ones to replace."""
+def changing_call(change: Callable[[Call], Call]) -> CallTwist:
+    """Asked another call of the same arrays."""
+    return lambda evaluate: lambda operator, inputs, call: evaluate(operator, inputs, change(call))
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            outputs = evaluate(operator, inputs, parameters)
-            return {**outputs, **change(outputs, inputs, parameters)}
+
+def changing_outputs(change: Callable[[Outputs, Inputs, Call], Mapping[str, Array]]) -> CallTwist:
+    """Change what the standard answers: `change(outputs, inputs, call)` returns the ones to replace."""
+
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            outputs = evaluate(operator, inputs, call)
+            return {**outputs, **change(outputs, inputs, call)}
 
         return twisted
 
     return twist
 
 
-def changing_output(name: str, change: Callable[[Array, Inputs, Parameters], Array]) -> CallTwist:
-    """Change one output: `change(output, inputs, parameters)`."""
-    return changing_outputs(
-        lambda outputs, inputs, parameters: {name: change(outputs[name], inputs, parameters)}
-    )
+def changing_output(name: str, change: Callable[[Array, Inputs, Call], Array]) -> CallTwist:
+    """Change one output: `change(output, inputs, call)`."""
+    return changing_outputs(lambda outputs, inputs, call: {name: change(outputs[name], inputs, call)})
 
 
-def first_only(axis: int) -> Callable[[Evaluate], Evaluate]:
+def first_only(axis: int) -> CallTwist:
     """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
 
-    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def change(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
         def kept(values: Array) -> Array:
             left = np.zeros_like(values)
             first = (slice(None),) * axis + (slice(1),)
@@ -255,11 +315,11 @@ def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
     `change(places, groups)` moves the elements of an array of the shape of w, and keeps its shape.
     """
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             w = inputs["w"]
-            places = change(np.arange(w.size).reshape(w.shape), parameters["groups"])
-            outputs = evaluate(operator, {**inputs, "w": np.take(w, places)}, parameters)
+            places = change(np.arange(w.size).reshape(w.shape), call.groups)
+            outputs = evaluate(operator, {**inputs, "w": np.take(w, places)}, call)
             if "dw" in outputs:
                 dw = np.empty_like(outputs["dw"])
                 np.put(dw, places, outputs["dw"])
@@ -283,13 +343,12 @@ def reordered(columns: Reorder, back: Reorder, y: Reorder | None = None) -> Call
     that keep the shape, each the inverse of the other. Written with the same mistake, the two fit together.
     """
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
             family = OPERATORS[operator].family
             if family == "col2im":
-                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
-                return evaluate(operator, {**inputs, "cols": back(inputs["cols"])}, parameters)
-            outputs = evaluate(operator, inputs, parameters)
+                return evaluate(operator, {**inputs, "cols": back(inputs["cols"])}, call)
+            outputs = evaluate(operator, inputs, call)
             if family == "im2col":
                 return {"cols": columns(outputs["cols"])}
             return {name: y(array) if y else array for name, array in outputs.items()}
@@ -302,29 +361,7 @@ def reordered(columns: Reorder, back: Reorder, y: Reorder | None = None) -> Call
 # --- what the standard refuses, answered all the same ----------------------------------------------------
 
 
-def mending(mend: Callable[[str, dict[str, Any], dict[str, Any]], Finish | None]) -> CallTwist:
-    """Answer what the standard refuses after a change.
-
-    `mend(operator, inputs, parameters)` changes inputs and parameters in place. It may return a function
-    that is applied to the outputs, and may raise; what is refused after it stays refused.
-    """
-
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            try:
-                return evaluate(operator, inputs, parameters)
-            except (TypeError, ValueError):
-                mended = {name: array for name, array in inputs.items() if array is not None}
-                changed = dict(parameters)
-                finish = mend(operator, mended, changed) or as_is
-                return finish(evaluate(operator, mended, changed))
-
-        return twisted
-
-    return twist
-
-
-def size_of_output(size: Size, kernel: Size, parameters: Parameters) -> Size:
+def size_of_output(size: Size, kernel: Size, parameters: Mapping[str, Any]) -> Size:
     """Number of windows along each axis, for parameters that are right."""
     window = Window.of(
         kernel,
@@ -343,7 +380,7 @@ def cropped(array: Array, shape: tuple[int, ...]) -> Array:
     return array[tuple(map(slice, shape))]
 
 
-def _dy_shape(inputs: Inputs, parameters: Parameters) -> tuple[int, ...]:
+def _dy_shape(inputs: Inputs, parameters: Mapping[str, Any]) -> tuple[int, ...]:
     x = inputs["x"]
     convolved = "w" in inputs
     kernel = inputs["w"].shape[2:] if convolved else parameters["kernel"]
@@ -361,19 +398,19 @@ def _cropped_dy(operator: str, inputs: dict[str, Any], parameters: dict[str, Any
 
 def misread_dy(page: Page, clause: str, family: str, of: str) -> None:
     """Register what is done to a dy that does not have the shape of the output."""
-    page.call_twist(
+    page.mend(
         f"dy of {of} broadcast",
         clause,
         (family,),
         says="except that a dy of size one along an axis is repeated",
         look="dy has the shape of the output, or is refused: check the shape, since NumPy repeats axes of "
         "length one.",
-    )(mending(_broadcast_dy))
-    page.call_twist(
+    )(_broadcast_dy)
+    page.mend(
         f"dy of {of} cropped",
         clause,
         (family,),
         says="except that what is too much in dy is left out",
         look="dy has the shape of the output, or is refused: check the shape, since a loop over the output "
         "does not notice the rest.",
-    )(mending(_cropped_dy))
+    )(_cropped_dy)

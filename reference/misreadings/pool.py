@@ -7,19 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
     POOLS,
-    Evaluate,
+    Asked,
     Inputs,
     Page,
-    Parameters,
     changing_outputs,
     first_only,
 )
 from convform.reference.misreadings.steps import Steps, counting, on_all_axes
-from convform.reference.window import Size, Window, per_axis
-from convform.spec.operators import OPERATORS
+from convform.reference.window import Size, Window
 
 PAGE = Page("pool", "POOL")
 
@@ -30,23 +29,17 @@ PAGE = Page("pool", "POOL")
 StrideOf = Callable[[Window], Size]
 
 
-def default_stride(stride_of: StrideOf) -> Callable[[Evaluate], Evaluate]:
+def default_stride(stride_of: StrideOf) -> Callable[[Asked], Asked]:
     """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
 
-    def twist(evaluate: Evaluate) -> Evaluate:
-        def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-            if parameters["stride"] is not None:
-                return evaluate(operator, inputs, parameters)
-            rank = OPERATORS[operator].rank
-            kernel = per_axis("kernel", parameters["kernel"], rank)
-            window = Window.of(kernel, None, parameters["padding"], parameters["dilation"])
-            stride = stride_of(window)
-            changed = {**parameters, "stride": stride}
+    def twist(evaluate: Asked) -> Asked:
+        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+            if not call.default_stride:
+                return evaluate(operator, inputs, call)
+            changed = replace(call, window=replace(call.window, stride=stride_of(call.window)))
             if "dy" in inputs:
-                evaluate(operator, inputs, parameters)  # what the standard refuses stays refused
-                own = replace(window, stride=stride, ceil_mode=parameters["ceil_mode"])
-                used = tuple(slice(o) for o in own.output_size(inputs["x"].shape[2:]))
-                return evaluate(operator, {**inputs, "dy": inputs["dy"][(..., *used)]}, changed)
+                used = tuple(slice(o) for o in changed.output)
+                inputs = {**inputs, "dy": inputs["dy"][(..., *used)]}
             return evaluate(operator, inputs, changed)
 
         return twisted
@@ -89,10 +82,10 @@ PAGE.call_twist(
 # --- POOL-2: channels and samples never mix --------------------------------------------------------------
 
 
-def pooled_across(axis: int) -> Callable[[Evaluate], Evaluate]:
+def pooled_across(axis: int) -> Callable[[Asked], Asked]:
     """Pool over all channels (axis 1) or samples (axis 0) and give each of them the result."""
 
-    def change(outputs: Outputs, inputs: Inputs, parameters: Parameters) -> Outputs:
+    def change(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
         y = outputs["y"]
         if y.shape[axis] == 0:
             return {}
@@ -148,4 +141,4 @@ PAGE.call_twist(
     look="The shape of x is n c h w: look where you unpack it, and at the sizes that follow from it.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(window, size[::-1]))
+    return counting(steps, lambda call: steps.output_size(replace(call, size=call.size[::-1])))

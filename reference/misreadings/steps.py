@@ -13,38 +13,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convform.reference import checks
+from convform.reference.call import Call, row_of
 from convform.reference.checks import Array
-from convform.reference.evaluation import Functions, Outputs, evaluate_with
+from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
 from convform.reference.window import Size, Window
 
 Positions = tuple[Array, ...]
 WindowChange = Callable[[Window], Window]
+CallChange = Callable[[Call], Call]
 
 NOWHERE = -(1 << 30)
 """A position that is outside of every input."""
 
 
-def output_size(window: Window, size: Size) -> Size:
+def output_size(call: Call) -> Size:
     """Number of windows along each axis (clauses WINDOW-1 and WINDOW-5).
 
-    A misread window may have none, or fewer: refusing is left to the operators, who know the one given.
+    A misread window may have none, or fewer: refusing is left to the call, which knows the one given.
     """
-    return window.count(size)
+    return call.window.count(call.size)
 
 
-def positions(window: Window, size: Size, output: Size) -> Positions:
-    """Elements that every window reads, i·s − p_lo + j·d for each axis (clauses WINDOW-2 to WINDOW-4)."""
-    return tuple(
-        np.arange(o)[:, None] * s - low + np.arange(k) * d
-        for o, k, s, d, (low, _) in zip(
-            output, window.kernel, window.stride, window.dilation, window.padding, strict=True
-        )
-    )
+def positions(call: Call, output: Size) -> Positions:
+    """Elements that every window reads (clauses WINDOW-2 to WINDOW-4)."""
+    return call.window.positions(output)
 
 
 def real(positions: Positions, size: Size) -> Array:
@@ -129,12 +127,13 @@ def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
     return np.where(taps == tap[:, :, None], dy[:, :, None], np.zeros((), dy.dtype))
 
 
-def divisor(window: Window, size: Size, positions: Positions, count_include_pad: bool) -> Array:
+def divisor(call: Call, positions: Positions) -> Array:
     """Number of taps that an average is divided by, "oh ow" (clauses AVGPOOL-2 and AVGPOOL-3)."""
-    counts = []
-    for p, n, (low, high) in zip(positions, size, window.padding, strict=True):
-        first, end = (-low, n + high) if count_include_pad else (0, n)
-        counts.append(((p >= first) & (p < end)).sum(axis=1)[None])
+    counted = call.window.counted(call.size, call.count_include_pad)
+    counts = [
+        ((p >= first) & (p < end)).sum(axis=1)[None]
+        for p, (first, end) in zip(positions, counted, strict=True)
+    ]
     return _outer(np.multiply, counts).reshape([len(p) for p in positions])
 
 
@@ -168,9 +167,9 @@ class Steps:
     Attributes
     ----------
     output_size
-        (window, size) → sizes of the output.
+        (call) → sizes of the output.
     positions
-        (window, size, output) → `Positions` of the forward pass (im2col, convolution, pooling).
+        (call, output) → `Positions` of the forward pass (im2col, convolution, pooling).
     backward_positions
         The same for whatever adds up or takes apart gradients (col2im, dx, dw, pooling gradients); None
         for `positions`.
@@ -185,177 +184,141 @@ class Steps:
     share
         (cols, real, tap, dy) → "n c t oh ow", the gradient of max pooling before it is added up.
     divisor
-        (window, size, positions, count_include_pad) → "oh ow".
+        (call, positions) → "oh ow".
     total
         (cols "n c kh kw oh ow") → "n c oh ow", the sums that are to be divided.
     divide
         (sums, divisor) → averages; in the gradient (dy, divisor) → the share of every tap.
     """
 
-    output_size: Callable[[Window, Size], Size] = output_size
-    positions: Callable[[Window, Size, Size], Positions] = positions
-    backward_positions: Callable[[Window, Size, Size], Positions] | None = None
+    output_size: Callable[[Call], Size] = output_size
+    positions: Callable[[Call, Size], Positions] = positions
+    backward_positions: Callable[[Call, Size], Positions] | None = None
     read: Callable[[Array, Positions, Any], Array] = read
     add: Callable[[Array, Positions, Size], Array] = add
     multiply: Callable[[Array, Array], Array] = multiply
     select: Callable[[Array, Array], Array] = select
     share: Callable[[Array, Array, Array, Array], Array] = share
-    divisor: Callable[[Window, Size, Positions, bool], Array] = divisor
+    divisor: Callable[[Call, Positions], Array] = divisor
     total: Callable[[Array], Array] = total
     divide: Callable[[Array, Array], Array] = divide
 
-    def forward(self, window: Window, size: Size) -> Positions:
+    def forward(self, call: Call) -> Positions:
         """Positions of a forward pass."""
-        output = self.output_size(window, size)
+        output = self.output_size(call)
         if min(output) < 0:
             raise ValueError(f"an output cannot have the size {output}")
-        return self.positions(window, size, output)
+        return self.positions(call, output)
 
-    def backward(self, window: Window, size: Size, output: Size) -> Positions:
+    def backward(self, call: Call, output: Size) -> Positions:
         """Positions of a gradient, whose number of windows is given."""
-        return (self.backward_positions or self.positions)(window, size, output)
+        return (self.backward_positions or self.positions)(call, output)
 
 
 STANDARD = Steps()
 
 
-def evaluate_steps(
-    steps: Steps, operator: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> Outputs:
+def evaluate_steps(steps: Steps, operator: str, inputs: Mapping[str, Any], parameters: Parameters) -> Outputs:
     """Evaluate an operator step by step; like `convform.reference.evaluate` where `steps` are standard.
-
-    Parameters
-    ----------
-    steps
-        The steps.
-    operator, inputs, parameters
-        As for `convform.reference.evaluate`; arrays with the axes of the operator table.
-
-    Returns
-    -------
-    outputs
-        Every output by name.
 
     Raises
     ------
     TypeError, ValueError
         For what the standard refuses, whatever the steps are.
     """
-    return evaluate_with(functions(steps), operator, inputs, parameters)
+    row = row_of(operator)
+    if not isinstance(parameters, Call):
+        parameters = Call.of(row, inputs, parameters, steps.output_size)
+    return evaluate_with({row.family: partial(_FUNCTIONS[row.family], steps)}, operator, inputs, parameters)
 
 
-def functions(steps: Steps) -> Functions:
-    """Return one function for each family, in the calling convention of `evaluate_with`."""
+def _im2col(steps: Steps, call: Call, x: Array) -> Array:
+    return steps.read(x, steps.forward(call), 0)
 
-    def im2col(x: Array, **given: Any) -> Array:
-        checks.batch("x", x)
-        window = checks.window(x.ndim - 2, **given)
-        size = x.shape[2:]
-        window.output_size(size)
-        return steps.read(x, steps.forward(window, size), 0)
 
-    def col2im(cols: Array, input_size: Size, **given: Any) -> Array:
-        checks.array("cols", cols)
-        shape = checks.input_size(input_size)
-        window = checks.window(len(shape) - 2, **given)
-        size = shape[2:]
-        expected = (*shape[:2], *window.kernel, *window.output_size(size))
-        checks.shape("cols", cols, expected, "n c kh kw oh ow", "COL2IM-3")
-        return steps.add(cols, steps.backward(window, size, cols.shape[2 + window.rank :]), size)
+def _col2im(steps: Steps, call: Call, cols: Array) -> Array:
+    return steps.add(cols, steps.backward(call, cols.shape[2 + call.window.rank :]), call.size)
 
-    def conv(x: Array, w: Array, b: Array | None, groups: int, **given: Any) -> Array:
-        window = checks.convolution(x, w, b, given["stride"], given["padding"], given["dilation"], groups)
-        window.output_size(x.shape[2:])
-        cols = steps.read(x, steps.forward(window, x.shape[2:]), 0)
-        y = _grouped(steps, cols, w, groups, window.rank)
-        if b is not None:
-            y = y + b.reshape(-1, *(1,) * window.rank)
-        return np.asarray(y).astype(x.dtype, copy=False)
 
-    def conv_backward(
-        x: Array, w: Array, b: Array | None, dy: Array, groups: int, **given: Any
-    ) -> tuple[Array, Array, Array]:
-        window = checks.convolution(x, w, b, given["stride"], given["padding"], given["dilation"], groups)
-        checks.gradient(dy, x, len(w), window, "CONVGRAD-5")
-        size, where = x.shape[2:], steps.backward(window, x.shape[2:], dy.shape[2:])
-        n, g = len(x), groups
-        rows, windows = w.shape[1] * window.taps, math.prod(dy.shape[2:])
-        flat_dy = dy.reshape(n, g, len(w) // g, windows)
-        cols = steps.read(x, where, 0).reshape(n, g, rows, windows)
-        # dw and db are sums over windows and samples: bring both together, "g o (n oh ow)".
-        every_dy = flat_dy.transpose(1, 2, 0, 3).reshape(g, len(w) // g, n * windows)
-        every_column = cols.transpose(1, 0, 3, 2).reshape(g, n * windows, rows)
-        dw = steps.multiply(every_dy, every_column).reshape(w.shape)
-        db = steps.multiply(every_dy, np.ones((n * windows, 1), x.dtype)).reshape(len(w))
-        flat_w = w.reshape(g, len(w) // g, rows)
-        dcols = steps.multiply(flat_w.swapaxes(-1, -2), flat_dy)
-        dx = steps.add(dcols.reshape(n, x.shape[1], *window.kernel, *dy.shape[2:]), where, size)
-        return dx.astype(x.dtype), dw.astype(x.dtype), db.astype(x.dtype)
+def _conv(steps: Steps, call: Call, x: Array, w: Array, b: Array | None) -> Array:
+    cols = steps.read(x, steps.forward(call), 0)
+    y = _grouped(steps, cols, w, call.groups, call.window.rank)
+    if b is not None:
+        y = y + b.reshape(-1, *(1,) * call.window.rank)
+    return np.asarray(y).astype(x.dtype, copy=False)
 
-    def pooled(x: Array, given: Mapping[str, Any]) -> Window:
-        checks.batch("x", x)
-        window = checks.window(x.ndim - 2, **given, pooling=True)
-        window.output_size(x.shape[2:])
-        return window
 
-    def seen(x: Array, where: Positions) -> tuple[Array, Array, Array]:
-        """Taps of every window as "n c t oh ow", which are real, and their places in the plane, "t oh ow"."""
-        size, output = x.shape[2:], [len(p) for p in where]
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-        taps = math.prod(p.shape[1] for p in where)
-        cols = steps.read(x, where, lowest).reshape(*x.shape[:2], taps, *output)
-        return cols, real(where, size).reshape(taps, *output), plane(where, size).reshape(taps, *output)
+def _conv_backward(
+    steps: Steps, call: Call, x: Array, w: Array, b: Array | None, dy: Array
+) -> tuple[Array, Array, Array]:
+    where = steps.backward(call, dy.shape[2:])
+    n, g = len(x), call.groups
+    rows, windows = w.shape[1] * call.window.taps, math.prod(dy.shape[2:])
+    flat_dy = dy.reshape(n, g, len(w) // g, windows)
+    cols = steps.read(x, where, 0).reshape(n, g, rows, windows)
+    # dw and db are sums over windows and samples: bring both together, "g o (n oh ow)".
+    every_dy = flat_dy.transpose(1, 2, 0, 3).reshape(g, len(w) // g, n * windows)
+    every_column = cols.transpose(1, 0, 3, 2).reshape(g, n * windows, rows)
+    dw = steps.multiply(every_dy, every_column).reshape(w.shape)
+    db = steps.multiply(every_dy, np.ones((n * windows, 1), x.dtype)).reshape(len(w))
+    flat_w = w.reshape(g, len(w) // g, rows)
+    dcols = steps.multiply(flat_w.swapaxes(-1, -2), flat_dy)
+    dx = steps.add(dcols.reshape(n, x.shape[1], *call.window.kernel, *dy.shape[2:]), where, call.size)
+    return dx.astype(x.dtype), dw.astype(x.dtype), db.astype(x.dtype)
 
-    def max_pool(x: Array, **given: Any) -> tuple[Array, Array]:
-        window = pooled(x, given)
-        cols, inside, place = seen(x, steps.forward(window, x.shape[2:]))
-        tap = steps.select(cols, inside)
-        chosen = np.maximum(tap, 0)[:, :, None]
-        y = np.take_along_axis(cols, chosen, axis=2)[:, :, 0]
-        index = np.take_along_axis(np.broadcast_to(place, cols.shape), chosen, axis=2)[:, :, 0]
-        return y, np.where(tap < 0, -1, index)
 
-    def max_pool_backward(x: Array, dy: Array, **given: Any) -> Array:
-        window = pooled(x, given)
-        own_size = steps.output_size(window, x.shape[2:])
-        checks.gradient(dy, x, x.shape[1], window, "MAXGRAD-3", own_size)
-        where = steps.backward(window, x.shape[2:], dy.shape[2:])
-        cols, inside, _ = seen(x, where)
-        shares = steps.share(cols, inside, steps.select(cols, inside), dy)
-        kernel = [p.shape[1] for p in where]
-        return steps.add(shares.reshape(*dy.shape[:2], *kernel, *dy.shape[2:]), where, x.shape[2:])
+def _seen(steps: Steps, x: Array, where: Positions) -> tuple[Array, Array, Array]:
+    """Taps of every window as "n c t oh ow", which are real, and their places in the plane, "t oh ow"."""
+    size, output = x.shape[2:], [len(p) for p in where]
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    taps = math.prod(p.shape[1] for p in where)
+    cols = steps.read(x, where, lowest).reshape(*x.shape[:2], taps, *output)
+    return cols, real(where, size).reshape(taps, *output), plane(where, size).reshape(taps, *output)
 
-    def avg_pool(x: Array, count_include_pad: bool, **given: Any) -> Array:
-        checks.averaged(x)
-        window = pooled(x, given)
-        where = steps.forward(window, x.shape[2:])
-        cols = steps.read(x, where, 0)
-        counts = steps.divisor(window, x.shape[2:], where, count_include_pad)
-        quotient = steps.divide(steps.total(cols), counts)
-        return np.asarray(quotient).astype(x.dtype)
 
-    def avg_pool_backward(x: Array, dy: Array, count_include_pad: bool, **given: Any) -> Array:
-        checks.averaged(x)
-        window = pooled(x, given)
-        size, dtype = x.shape[2:], checks.accumulator(x.dtype)
-        checks.gradient(dy, x, x.shape[1], window, "AVGGRAD-2", steps.output_size(window, size))
-        where = steps.backward(window, size, dy.shape[2:])
-        counts = np.maximum(steps.divisor(window, size, where, count_include_pad), 1)
-        part = steps.divide(dy.astype(dtype), counts.astype(dtype))
-        part = part.reshape(*dy.shape[:2], *(1,) * window.rank, *dy.shape[2:])
-        shape = (*dy.shape[:2], *(p.shape[1] for p in where), *dy.shape[2:])
-        return steps.add(np.broadcast_to(part, shape), where, size).astype(x.dtype)
+def _max_pool(steps: Steps, call: Call, x: Array) -> tuple[Array, Array]:
+    cols, inside, place = _seen(steps, x, steps.forward(call))
+    tap = steps.select(cols, inside)
+    chosen = np.maximum(tap, 0)[:, :, None]
+    y = np.take_along_axis(cols, chosen, axis=2)[:, :, 0]
+    index = np.take_along_axis(np.broadcast_to(place, cols.shape), chosen, axis=2)[:, :, 0]
+    return y, np.where(tap < 0, -1, index)
 
-    return {
-        "im2col": im2col,
-        "col2im": col2im,
-        "conv": conv,
-        "conv.backward": conv_backward,
-        "max_pool": max_pool,
-        "max_pool.backward": max_pool_backward,
-        "avg_pool": avg_pool,
-        "avg_pool.backward": avg_pool_backward,
-    }
+
+def _max_pool_backward(steps: Steps, call: Call, x: Array, dy: Array) -> Array:
+    where = steps.backward(call, dy.shape[2:])
+    cols, inside, _ = _seen(steps, x, where)
+    shares = steps.share(cols, inside, steps.select(cols, inside), dy)
+    kernel = [p.shape[1] for p in where]
+    return steps.add(shares.reshape(*dy.shape[:2], *kernel, *dy.shape[2:]), where, call.size)
+
+
+def _avg_pool(steps: Steps, call: Call, x: Array) -> Array:
+    where = steps.forward(call)
+    cols = steps.read(x, where, 0)
+    return np.asarray(steps.divide(steps.total(cols), steps.divisor(call, where))).astype(x.dtype)
+
+
+def _avg_pool_backward(steps: Steps, call: Call, x: Array, dy: Array) -> Array:
+    dtype = checks.accumulator(x.dtype)
+    where = steps.backward(call, dy.shape[2:])
+    counts = np.maximum(steps.divisor(call, where), 1)
+    part = steps.divide(dy.astype(dtype), counts.astype(dtype))
+    part = part.reshape(*dy.shape[:2], *(1,) * call.window.rank, *dy.shape[2:])
+    shape = (*dy.shape[:2], *(p.shape[1] for p in where), *dy.shape[2:])
+    return steps.add(np.broadcast_to(part, shape), where, call.size).astype(x.dtype)
+
+
+_FUNCTIONS: Functions = {
+    "im2col": _im2col,
+    "col2im": _col2im,
+    "conv": _conv,
+    "conv.backward": _conv_backward,
+    "max_pool": _max_pool,
+    "max_pool.backward": _max_pool_backward,
+    "avg_pool": _avg_pool,
+    "avg_pool.backward": _avg_pool_backward,
+}
 
 
 def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Array:
@@ -369,14 +332,14 @@ def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Arr
 # --- common changes of the steps -------------------------------------------------------------------------
 
 
-def counting(steps: Steps, output_size: Callable[[Window, Size], Size]) -> Steps:
+def counting(steps: Steps, output_size: Callable[[Call], Size]) -> Steps:
     """Count the windows in another way; a gradient computes its own number too."""
 
-    def backward_positions(window: Window, size: Size, output: Size) -> Positions:
-        own = output_size(window, size)
+    def backward_positions(call: Call, output: Size) -> Positions:
+        own = output_size(call)
         if any(mine > given for mine, given in zip(own, output, strict=True)):
             raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
-        every = (steps.backward_positions or steps.positions)(window, size, output)
+        every = (steps.backward_positions or steps.positions)(call, output)
         return tuple(
             np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
         )
@@ -384,21 +347,46 @@ def counting(steps: Steps, output_size: Callable[[Window, Size], Size]) -> Steps
     return replace(steps, output_size=output_size, backward_positions=backward_positions)
 
 
-def placing(steps: Steps, change: WindowChange) -> Steps:
-    """Place the windows as those of another window, in the number of the one given."""
+def calling(steps: Steps, change: CallChange) -> Steps:
+    """Take the windows of another call for those of the one given, everywhere."""
     backward = steps.backward_positions
     return replace(
         steps,
-        positions=lambda window, size, output: steps.positions(change(window), size, output),
-        backward_positions=backward and (lambda window, size, output: backward(change(window), size, output)),
-        divisor=lambda window, size, where, include: steps.divisor(change(window), size, where, include),
+        output_size=lambda call: steps.output_size(change(call)),
+        positions=lambda call, output: steps.positions(change(call), output),
+        backward_positions=backward and (lambda call, output: backward(change(call), output)),
+        divisor=lambda call, where: steps.divisor(change(call), where),
     )
 
 
 def windowed(steps: Steps, change: WindowChange) -> Steps:
     """Take another window for the one given, everywhere."""
-    placed = placing(steps, change)
-    return replace(placed, output_size=lambda window, size: steps.output_size(change(window), size))
+    return calling(steps, of_call(change))
+
+
+def placing(steps: Steps, change: WindowChange) -> Steps:
+    """Place the windows as those of another window, in the number of the one given."""
+    return replace(windowed(steps, change), output_size=steps.output_size)
+
+
+def counting_as(steps: Steps, change: WindowChange) -> Steps:
+    """Count the windows as those of another window, and place them as those of the one given."""
+    return counting(steps, lambda call: steps.output_size(of_call(change)(call)))
+
+
+def of_call(change: WindowChange) -> CallChange:
+    """Change the window of a call."""
+    return lambda call: replace(call, window=change(call.window))
+
+
+def ones(window: Window) -> Size:
+    """One for each axis."""
+    return (1,) * window.rank
+
+
+def no_padding(window: Window) -> tuple[tuple[int, int], ...]:
+    """No padding on any side."""
+    return ((0, 0),) * window.rank
 
 
 def on_all_axes(values: Size) -> Size:

@@ -9,26 +9,35 @@ Elements that a misplaced window reads outside of the input count as padding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from convform.reference.call import Call
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import (
     POOLS,
-    CallTwist,
-    Evaluate,
+    Asked,
     Finish,
     Inputs,
+    Mend,
     Page,
-    Parameters,
     as_is,
-    mending,
 )
-from convform.reference.misreadings.steps import Positions, Steps, counting, on_all_axes, placing, windowed
+from convform.reference.misreadings.steps import (
+    Positions,
+    Steps,
+    calling,
+    counting,
+    counting_as,
+    of_call,
+    on_all_axes,
+    placing,
+    windowed,
+)
 from convform.reference.window import Size, Window
 from convform.spec.operators import FAMILIES
 
@@ -62,7 +71,7 @@ def unpadded(window: Window) -> Window:
     look="Each axis has its own input size. Look for the height in the formula of the output width.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(window, on_all_axes(size)))
+    return counting(steps, lambda call: steps.output_size(replace(call, size=on_all_axes(call.size))))
 
 
 @PAGE.steps_twist(
@@ -95,10 +104,7 @@ def _(steps: Steps) -> Steps:
     look="The width of the output needs the width of the kernel. Look for kh in the formula of the width.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(
-        steps,
-        lambda window, size: steps.output_size(replace(window, kernel=on_all_axes(window.kernel)), size),
-    )
+    return counting_as(steps, lambda window: replace(window, kernel=on_all_axes(window.kernel)))
 
 
 @PAGE.steps_twist(
@@ -110,7 +116,7 @@ def _(steps: Steps) -> Steps:
     "Look for a missing + 1, or for a range that ends one too early.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: tuple(o - 1 for o in steps.output_size(window, size)))
+    return counting(steps, lambda call: tuple(o - 1 for o in steps.output_size(call)))
 
 
 @PAGE.steps_twist(
@@ -121,11 +127,10 @@ def _(steps: Steps) -> Steps:
     look="The one is added after the division: ⌊(n + p_lo + p_hi − e)/s⌋ + 1. Check the parentheses.",
 )
 def _(steps: Steps) -> Steps:
-    def output_size(window: Window, size: Size) -> Size:
-        one_more = tuple((low, high + 1) for low, high in window.padding)
-        return tuple(o - 1 for o in steps.output_size(replace(window, padding=one_more), size))
+    def one_more(window: Window) -> Window:
+        return replace(window, padding=tuple((low, high + 1) for low, high in window.padding))
 
-    return counting(steps, output_size)
+    return counting(steps, lambda call: tuple(o - 1 for o in steps.output_size(of_call(one_more)(call))))
 
 
 @PAGE.steps_twist(
@@ -136,10 +141,9 @@ def _(steps: Steps) -> Steps:
     look="Both sides are padded, so n + p_lo + p_hi (n + 2p) stands in the size formula.",
 )
 def _(steps: Steps) -> Steps:
-    def output_size(window: Window, size: Size) -> Size:
-        return steps.output_size(replace(window, padding=tuple((low, 0) for low, _ in window.padding)), size)
-
-    return counting(steps, output_size)
+    return counting_as(
+        steps, lambda window: replace(window, padding=tuple((low, 0) for low, _ in window.padding))
+    )
 
 
 @PAGE.steps_twist(
@@ -150,7 +154,7 @@ def _(steps: Steps) -> Steps:
     look="Padding makes room for more windows: n + p_lo + p_hi stands in the size formula.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(unpadded(window), size))
+    return counting_as(steps, unpadded)
 
 
 @PAGE.steps_twist(
@@ -161,12 +165,13 @@ def _(steps: Steps) -> Steps:
     look="A stride that does not fit is legal: round the quotient down and leave the last elements out.",
 )
 def _(steps: Steps) -> Steps:
-    def output_size(window: Window, size: Size) -> Size:
-        room = zip(size, window.padding, window.effective_kernel, strict=True)
+    def output_size(call: Call) -> Size:
+        window = call.window
+        room = zip(call.size, window.padding, window.effective_kernel, strict=True)
         rooms = [n + low + high - e for n, (low, high), e in room]
         if any(room % s for room, s in zip(rooms, window.stride, strict=True)):
             raise ValueError(f"the stride {window.stride} does not divide {rooms}")
-        return steps.output_size(window, size)
+        return steps.output_size(call)
 
     return counting(steps, output_size)
 
@@ -179,7 +184,7 @@ def _(steps: Steps) -> Steps:
     look="Round the quotient down (//): a window that does not fit whole is left out.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=True), size))
+    return counting_as(steps, lambda window: replace(window, ceil_mode=True))
 
 
 # --- WINDOW-2: stride ------------------------------------------------------------------------------------
@@ -238,9 +243,10 @@ def _(steps: Steps) -> Steps:
     "no window sees them.",
 )
 def _(steps: Steps) -> Steps:
-    def positions(window: Window, size: Size, output: Size) -> Positions:
-        where = tuple(p.copy() for p in steps.positions(window, size, output))
-        for p, n, e, (_, high) in zip(where, size, window.effective_kernel, window.padding, strict=True):
+    def positions(call: Call, output: Size) -> Positions:
+        where = tuple(p.copy() for p in steps.positions(call, output))
+        window = call.window
+        for p, n, e, (_, high) in zip(where, call.size, window.effective_kernel, window.padding, strict=True):
             if len(p):
                 p[-1] += n + high - e - p[-1, 0]
         return where
@@ -419,13 +425,13 @@ def _(steps: Steps) -> Steps:
     says="with samples and channels padded as well",
     look="Only the spatial axes are padded: np.pad(x, ((0, 0), (0, 0), (p, p), (p, p))).",
 )
-def _(evaluate: Evaluate) -> Evaluate:
-    def twisted(operator: str, inputs: Inputs, parameters: Parameters) -> Outputs:
-        x, pads = inputs["x"], parameters["padding"][:1] * 2
+def _(evaluate: Asked) -> Asked:
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        x, pads = inputs["x"], call.window.padding[:1] * 2
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         fill = lowest if operator.startswith("max_pool") else 0
         padded = np.pad(x, (*pads, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
-        return evaluate(operator, {**inputs, "x": padded}, parameters)
+        return evaluate(operator, {**inputs, "x": padded}, call)
 
     return twisted
 
@@ -585,13 +591,10 @@ def _(steps: Steps) -> Steps:
 
 def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
     """Count the windows with another extent of the dilated kernel."""
-
-    def output_size(window: Window, size: Size) -> Size:
-        # An undilated kernel of k taps extends over k elements.
-        solid = replace(window, kernel=extents(window), dilation=(1,) * window.rank)
-        return steps.output_size(solid, size)
-
-    return counting(steps, output_size)
+    # An undilated kernel of k taps extends over k elements.
+    return counting_as(
+        steps, lambda window: replace(window, kernel=extents(window), dilation=(1,) * window.rank)
+    )
 
 
 # --- WINDOW-5: ceil rounding -----------------------------------------------------------------------------
@@ -605,7 +608,7 @@ def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
     look="With ceil_mode a last window that overhangs the padded input is kept: −(−room // s) + 1.",
 )
 def _(steps: Steps) -> Steps:
-    return counting(steps, lambda window, size: steps.output_size(replace(window, ceil_mode=False), size))
+    return counting_as(steps, lambda window: replace(window, ceil_mode=False))
 
 
 @PAGE.steps_twist(
@@ -658,12 +661,13 @@ def _(steps: Steps) -> Steps:
 def clipping(steps: Steps, limit: Callable[[Window, int, int, int], int | None]) -> Steps:
     """Under ceil rounding drop the last window if it starts `limit` or more after the first; None: never."""
 
-    def output_size(window: Window, size: Size) -> Size:
+    def output_size(call: Call) -> Size:
+        window = call.window
         if not window.ceil_mode:
-            return steps.output_size(window, size)
+            return steps.output_size(call)
         sizes = []
         for n, e, s, (low, high) in zip(
-            size, window.effective_kernel, window.stride, window.padding, strict=True
+            call.size, window.effective_kernel, window.stride, window.padding, strict=True
         ):
             o = -(-(n + low + high - e) // s) + 1
             end = limit(window, n, low, high)
@@ -676,7 +680,7 @@ def clipping(steps: Steps, limit: Callable[[Window, int, int, int], int | None])
 # --- WINDOW-6: refused windows ---------------------------------------------------------------------------
 
 
-def _rooms(inputs: Inputs, parameters: Parameters) -> list[int]:
+def _rooms(inputs: Inputs, parameters: Mapping[str, Any]) -> list[int]:
     """Padded size minus the effective kernel, along each axis; negative where no window fits."""
     size = inputs["x"].shape[2:] if "x" in inputs else parameters["input_size"][2:]
     kernel = parameters.get("kernel") or inputs["w"].shape[2:]
@@ -695,7 +699,7 @@ def _make_room(rooms: list[int], parameters: dict[str, Any]) -> None:
     )
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "oversized kernel gives an empty output",
     "WINDOW-6",
     FAMILIES,
@@ -704,7 +708,6 @@ def _make_room(rooms: list[int], parameters: dict[str, Any]) -> None:
     "kernel and raise, since slices that are too long do not.",
     dialect=("oversize", "empty"),
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     rooms = _rooms(inputs, parameters)
     _make_room(rooms, parameters)
@@ -723,7 +726,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     }
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "size truncated toward zero",
     "WINDOW-6",
     FAMILIES,
@@ -731,7 +734,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     look="int(-0.5) is 0, so one window is left over: use // for the output size, and check that the kernel "
     "fits.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     rooms = _rooms(inputs, parameters)
     strides = parameters["stride"] or parameters["kernel"]
@@ -739,7 +741,7 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
         _make_room(rooms, parameters)
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "negative padding crops",
     "WINDOW-6",
     FAMILIES,
@@ -747,7 +749,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="Padding below zero is refused: check it before it reaches a slice or np.pad.",
     dialect=("padding", "crop"),
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     padding = parameters["padding"]
     cut = [(max(-low, 0), max(-high, 0)) for low, high in padding]
@@ -783,28 +784,27 @@ def _in_larger_plane(indices: Array, kept: list[slice], size: Size) -> Array:
     return np.where(indices < 0, indices, moved)
 
 
-def _no_less(name: str, least: int) -> CallTwist:
+def _no_less(name: str, least: int) -> Mend:
     """Take values of a parameter below `least` for `least`."""
 
     def mend(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
         parameters[name] = tuple(max(value, least) for value in parameters[name] or parameters["kernel"])
 
-    return mending(mend)
+    return mend
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "negative padding is none",
     "WINDOW-6",
     FAMILIES,
     says="except that negative padding counts as 0",
     look="Padding below zero is refused: look for `if padding > 0` without an else.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     parameters["padding"] = tuple((max(low, 0), max(high, 0)) for low, high in parameters["padding"])
 
 
-PAGE.call_twist(
+PAGE.mend(
     "dilation zero is none",
     "WINDOW-6",
     FAMILIES,
@@ -812,7 +812,7 @@ PAGE.call_twist(
     look="No dilation is d = 1, and d = 0 is refused: look for `dilation or 1`, or for a distance d + 1.",
 )(_no_less("dilation", 1))
 
-PAGE.call_twist(
+PAGE.mend(
     "stride zero is one",
     "WINDOW-6",
     FAMILIES,
@@ -821,14 +821,13 @@ PAGE.call_twist(
 )(_no_less("stride", 1))
 
 
-@PAGE.call_twist(
+@PAGE.mend(
     "sign of the stride ignored",
     "WINDOW-6",
     FAMILIES,
     says="except that the sign of a negative stride is ignored",
     look="A stride below 1 is refused: check it before anything is computed from it.",
 )
-@mending
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     parameters["stride"] = tuple(abs(s) for s in parameters["stride"] or parameters["kernel"])
 
@@ -844,10 +843,10 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     look="A kernel may be larger than the input as long as padding makes room: compare with n + p_lo + p_hi.",
 )
 def _(steps: Steps) -> Steps:
-    def output_size(window: Window, size: Size) -> Size:
-        if any(n < e for n, e in zip(size, window.effective_kernel, strict=True)):
-            raise ValueError(f"the kernel {window.kernel} is larger than the input {size}")
-        return steps.output_size(window, size)
+    def output_size(call: Call) -> Size:
+        if any(n < e for n, e in zip(call.size, call.window.effective_kernel, strict=True)):
+            raise ValueError(f"the kernel {call.window.kernel} is larger than the input {call.size}")
+        return steps.output_size(call)
 
     return counting(steps, output_size)
 
@@ -861,24 +860,16 @@ def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[i
     Padding arrives in numbers, so "same" is any padding, other than none, with the numbers of the word.
     """
 
-    def change(window: Window, size: Size) -> Window:
+    def change(call: Call) -> Call:
+        size, window = call.size, call.window
         padding = Window.same(size, window.kernel, window.stride, window.dilation).padding
         if window.padding != padding or not any(map(any, padding)):
-            return window
+            return call
         rows = zip(size, window.kernel, window.effective_kernel, window.stride, padding, strict=True)
-        return replace(window, padding=tuple(pads(n, k, e, s, sum(pair)) for n, k, e, s, pair in rows))
+        other = tuple(pads(n, k, e, s, sum(pair)) for n, k, e, s, pair in rows)
+        return replace(call, window=replace(window, padding=other))
 
-    backward = steps.backward_positions
-    return replace(
-        steps,
-        output_size=lambda window, size: steps.output_size(change(window, size), size),
-        positions=lambda window, size, output: steps.positions(change(window, size), size, output),
-        backward_positions=backward
-        and (lambda window, size, output: backward(change(window, size), size, output)),
-        divisor=lambda window, size, where, include: steps.divisor(
-            change(window, size), size, where, include
-        ),
-    )
+    return calling(steps, change)
 
 
 @PAGE.steps_twist(
