@@ -15,10 +15,6 @@ from convform.reference.window import Size, Window
 from convform.spec.operators import OPERATORS, PARAMETERS, Operator
 
 _ROWS: Mapping[str, Operator] = MappingProxyType({row.family: row for row in OPERATORS.values()})
-_CLAUSES: Mapping[str, str] = MappingProxyType(
-    {"conv.backward": "CONVGRAD-5", "max_pool.backward": "MAXGRAD-3", "avg_pool.backward": "AVGGRAD-2"}
-)
-"""What refuses a dy that does not have the shape of the output."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,9 @@ class Call:
             x, dy = arrays["x"], arrays["dy"]
             channels = len(arrays["w"]) if "w" in arrays else x.shape[1]
             own = (*x.shape[:1], channels, *count(self)) if count and _ROWS[family].is_pooling else None
-            checks.gradient(dy, x, (len(x), channels, *output), own, _CLAUSES[family])
+            checks.gradient(
+                dy, x, (len(x), channels, *output), own, _ROWS[family].row.clauses["refuses_dy"][0]
+            )
         return self
 
     @cached_property

@@ -430,7 +430,11 @@ def test_a_page_is_read_into_clauses() -> None:
         ("```text\na = b\n```", "", "there is no equation; write it in a ```text block"),
         ("a = b\n```", "a = b\n```\n\n```text\nc\n```", "it has two equations"),
         (PAGE[PAGE.index("- *wrong") :], "", "it lists no misreading"),
-        ("*wrong way round* —", "wrong way round:", "is no misreading; write '*name* — with what. Where to look.'"),
+        (
+            "*wrong way round* —",
+            "wrong way round:",
+            "is no misreading; write '*name* — with what. Where to look.'",
+        ),
         ("*wrong way", "*Wrong way", "has capitals; names are lower case"),
         (
             "to right.\\\n",

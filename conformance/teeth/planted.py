@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,10 @@ from convform.conformance.running.smoke import smoke
 from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.twin import wrapper
 from convform.conformance.teeth.kills import RANK
+from convform.reference.call import Call
+from convform.reference.evaluation import Parameters
 from convform.reference.misreadings.catalogue import MISREADINGS
-from convform.reference.misreadings.misreading import Evaluate, Inputs, Parameters, misread
+from convform.reference.misreadings.misreading import Evaluate, Inputs, misread
 from convform.spec.operators import OPERATORS, Operator
 
 NAMED, EQUIVALENT, SILENT, WRONG, UNSEEN = "named", "equivalent", "silent", "wrong", "unseen"
@@ -66,6 +68,7 @@ def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
         return rearrange(array, f"{_LAYOUTS[axes]} -> {axes}")
 
     def run(name: str, arrays: Inputs, parameters: Parameters) -> dict[str, Any]:
+        assert not isinstance(parameters, Call)  # a wrapper passes what it was called with
         sizes: tuple[int, ...] = ()
         if "cols" in arrays:
             n, h, w, c = parameters["input_size"]
@@ -89,7 +92,7 @@ def homework(operator: Operator, evaluate: Evaluate) -> Adapter:
     return adapter
 
 
-def _windows(n: int, axis: int, parameters: Parameters) -> int:
+def _windows(n: int, axis: int, parameters: Mapping[str, Any]) -> int:
     """Count the windows along an axis, also where the standard refuses the window."""
     low, high = parameters["padding"][axis]
     extent = parameters["dilation"][axis] * (parameters["kernel"][axis] - 1) + 1

@@ -26,19 +26,13 @@ from convform.reference.misreadings.misreading import (
 from convform.reference.misreadings.steps import Positions, Steps, assigned, no_padding, placing
 from convform.reference.window import Size
 
-PAGE = Page("col2im", "COL2IM")
+PAGE = Page("col2im")
 
 
 # --- COL2IM-1: overlaps accumulate -----------------------------------------------------------------------
 
 
-@PAGE.steps_twist(
-    "overlaps assigned",
-    "COL2IM-1",
-    ("col2im",),
-    says="when the last window wins where windows overlap",
-    look="Every window adds its values: write x[...] += and not x[...] =.",
-)
+@PAGE.steps_twist("overlaps assigned", ("col2im",))
 def _(steps: Steps) -> Steps:
     return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=True))
 
@@ -56,35 +50,17 @@ def _added_in_half(evaluate: Asked) -> Asked:
     return twisted
 
 
-PAGE.call_twist(
-    "overlaps added in half",
-    "COL2IM-1",
-    ("col2im",),
-    says="when half types are added up in half",
-    look="In float16 2048 + 1 is 2048, in bfloat16 256 + 1 is 256: add up in float32, round at the end.",
-    dialect=("scatter", "native"),
-    of_half_types=True,
-)(_added_in_half)
-
-
-@PAGE.steps_twist(
-    "overlaps assigned tap by tap",
-    "COL2IM-1",
-    ("col2im",),
-    says="when the last tap wins where windows overlap",
-    look="x[index] += … with an index array counts a repeated index once: use np.add.at, or += on slices.",
+PAGE.call_twist("overlaps added in half", ("col2im",), dialect=("scatter", "native"), of_half_types=True)(
+    _added_in_half
 )
+
+
+@PAGE.steps_twist("overlaps assigned tap by tap", ("col2im",))
 def _(steps: Steps) -> Steps:
     return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=False))
 
 
-@PAGE.steps_twist(
-    "overlaps averaged",
-    "COL2IM-1",
-    ("col2im",),
-    says="with every sum divided by the number of windows that see the element",
-    look="col2im is the adjoint of im2col and not its inverse: add, and do not divide by the overlap count.",
-)
+@PAGE.steps_twist("overlaps averaged", ("col2im",))
 def _(steps: Steps) -> Steps:
     def add(cols: Array, where: Positions, size: Size) -> Array:
         count = steps.add(np.ones_like(cols), where, size)
@@ -94,44 +70,19 @@ def _(steps: Steps) -> Steps:
     return replace(steps, add=add)
 
 
-@PAGE.steps_twist(
-    "dilation forgotten in col2im",
-    "COL2IM-1",
-    ("col2im",),
-    says="with the taps added to adjacent elements",
-    look="Tap t of a window belongs to the element t·d after its first, as in im2col.",
-)
+@PAGE.steps_twist("dilation forgotten in col2im", ("col2im",))
 def _(steps: Steps) -> Steps:
     return placing(steps, lambda window: replace(window, dilation=(1,) * window.rank))
 
 
-@PAGE.steps_twist(
-    "stride forgotten in col2im",
-    "COL2IM-1",
-    ("col2im",),
-    says="with window i added at i",
-    look="Window i starts at i·s, as in im2col: multiply the index of the window by the stride.",
-)
+@PAGE.steps_twist("stride forgotten in col2im", ("col2im",))
 def _(steps: Steps) -> Steps:
     return placing(steps, lambda window: replace(window, stride=(1,) * window.rank))
 
 
-PAGE.call_twist(
-    "taps mirrored in col2im",
-    "COL2IM-1",
-    ("col2im",),
-    says="with the last tap of every window taken for the first",
-    look="Row (kh, kw) belongs to the element kh below and kw right of the window's first one: "
-    "nothing is flipped.",
-)(reordered(taps_mirrored, taps_mirrored))
+PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored, taps_mirrored))
 
-PAGE.call_twist(
-    "first sample added up only",
-    "COL2IM-1",
-    ("col2im",),
-    says="for the first sample, and zeros for all others",
-    look="Every sample is added up. Look for an index 0, or for a return inside of the loop over the batch.",
-)(first_only(0))
+PAGE.call_twist("first sample added up only", ("col2im",))(first_only(0))
 
 # --- COL2IM-2: what fell into padding is dropped ---------------------------------------------------------
 
@@ -157,37 +108,19 @@ def cropping(crop: Crop) -> CallTwist:
     return twist
 
 
-PAGE.call_twist(
-    "padded result returned",
-    "COL2IM-2",
-    ("col2im",),
-    says="with the padding still around the result",
-    look="The result has the shape input_size: cut p_lo elements off before it and p_hi after it.",
-)(cropping(lambda size, low, high, k: slice(None)))
+PAGE.call_twist("padded result returned", ("col2im",))(cropping(lambda size, low, high, k: slice(None)))
 
-PAGE.call_twist(
-    "crop with a negative zero",
-    "COL2IM-2",
-    ("col2im",),
-    says="but an empty result where there is no padding",
-    look="x[p:-p] is empty for p = 0, because −0 is 0: crop with x[p : p + n].",
-)(cropping(lambda size, low, high, k: slice(low, -high)))
+PAGE.call_twist("crop with a negative zero", ("col2im",))(
+    cropping(lambda size, low, high, k: slice(low, -high))
+)
 
-PAGE.call_twist(
-    "crop by the kernel size",
-    "COL2IM-2",
-    ("col2im",),
-    says="with ⌊k/2⌋ elements cut off each side of the padded result",
-    look="Cut off the padding, which need not be half of the kernel: crop with x[p_lo : p_lo + n].",
-)(cropping(lambda size, low, high, k: slice(k // 2, size - k // 2)))
+PAGE.call_twist("crop by the kernel size", ("col2im",))(
+    cropping(lambda size, low, high, k: slice(k // 2, size - k // 2))
+)
 
-PAGE.call_twist(
-    "crop by the low padding twice",
-    "COL2IM-2",
-    ("col2im",),
-    says="with p_lo elements cut off both ends of the padded result",
-    look="The padding after the input may be another one than before it: crop with x[p_lo : p_lo + n].",
-)(cropping(lambda size, low, high, k: slice(low, size - low)))
+PAGE.call_twist("crop by the low padding twice", ("col2im",))(
+    cropping(lambda size, low, high, k: slice(low, size - low))
+)
 
 # --- COL2IM-3: refused columns ---------------------------------------------------------------------------
 
@@ -198,25 +131,11 @@ def _columns_shape(parameters: Mapping[str, Any]) -> tuple[int, ...]:
     return (n, c, *kernel, *size_of_output(tuple(size), kernel, parameters))
 
 
-@PAGE.mend(
-    "columns broadcast",
-    "COL2IM-3",
-    ("col2im",),
-    says="except that columns of size one along an axis are repeated",
-    look="The columns must have the sizes that input_size and the window imply: check the shape, since "
-    "NumPy repeats axes of length one.",
-)
+@PAGE.mend("columns broadcast", ("col2im",))
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["cols"] = np.broadcast_to(inputs["cols"], _columns_shape(parameters))
 
 
-@PAGE.mend(
-    "surplus columns ignored",
-    "COL2IM-3",
-    ("col2im",),
-    says="except that surplus columns are left out",
-    look="The columns must have the sizes that input_size and the window imply: check the shape, since a "
-    "loop over what is needed does not notice the rest.",
-)
+@PAGE.mend("surplus columns ignored", ("col2im",))
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["cols"] = cropped(inputs["cols"], _columns_shape(parameters))

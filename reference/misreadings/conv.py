@@ -30,7 +30,7 @@ from convform.reference.misreadings.misreading import (
 from convform.reference.misreadings.steps import Positions, Steps, plane, read_at, real
 from convform.reference.window import Size
 
-PAGE = Page("conv", "CONV")
+PAGE = Page("conv")
 
 CONV, GRADIENT, BOTH = ("conv",), ("conv.backward",), ("conv", "conv.backward")
 
@@ -80,23 +80,13 @@ def mirrored(array: Array) -> Array:
     return np.flip(array, spatial(array))
 
 
-PAGE.call_twist(
-    "kernel mirrored",
-    "CONV-1",
-    BOTH,
-    says="with the kernel mirrored",
-    look="The first tap of the kernel meets the first element of the window: use the weights as they stand, "
-    "without a flip, or scipy.signal.correlate instead of convolve.",
-    dialect=("kernel", "mirrored"),
-)(weights_read_in_order(lambda w, groups: mirrored(w)))
+PAGE.call_twist("kernel mirrored", BOTH, dialect=("kernel", "mirrored"))(
+    weights_read_in_order(lambda w, groups: mirrored(w))
+)
 
-PAGE.call_twist(
-    "kernel mirrored along one axis",
-    "CONV-1",
-    BOTH,
-    says="with the kernel mirrored along the width",
-    look="No axis of the kernel is reversed: look for a [::-1] or a flip on the last axis of the weights.",
-)(weights_read_in_order(lambda w, groups: np.flip(w, -1) if w.ndim > 3 else w))
+PAGE.call_twist("kernel mirrored along one axis", BOTH)(
+    weights_read_in_order(lambda w, groups: np.flip(w, -1) if w.ndim > 3 else w)
+)
 
 
 def _transposed_kernel(w: Array, groups: int) -> Array:
@@ -105,24 +95,10 @@ def _transposed_kernel(w: Array, groups: int) -> Array:
     return kernel.transpose(0, 1, *reversed(spatial(w)))
 
 
-PAGE.call_twist(
-    "kernel transposed",
-    "CONV-1",
-    BOTH,
-    says="with kh and kw exchanged in the kernel",
-    look="The kernel's axes are kh, then kw, and columns must be flattened in the same order: look for a "
-    "transposition, or for loops over the taps in the wrong order.",
-)(weights_read_in_order(_transposed_kernel))
+PAGE.call_twist("kernel transposed", BOTH)(weights_read_in_order(_transposed_kernel))
 
 
-@PAGE.steps_twist(
-    "one element for the whole window",
-    "CONV-1",
-    CONV,
-    says="when every tap of a window reads the window's first element",
-    look="Tap (kh, kw) reads the element at kh·d and kw·d from the window's start: look for an index that "
-    "lacks the position within the window.",
-)
+@PAGE.steps_twist("one element for the whole window", CONV)
 def _(steps: Steps) -> Steps:
     return read_at(steps, lambda p: np.repeat(p[:, :1], p.shape[1], axis=1))
 
@@ -133,13 +109,7 @@ def _last_tap(w: Array) -> Array:
     return w
 
 
-PAGE.call_twist(
-    "last tap only",
-    "CONV-1",
-    CONV,
-    says="when only the last tap of the kernel counts",
-    look="The products of all taps are added: look for = where it should be += in the loop over the taps.",
-)(_overwriting(_last_tap))
+PAGE.call_twist("last tap only", CONV)(_overwriting(_last_tap))
 
 # --- CONV-2: channels ------------------------------------------------------------------------------------
 
@@ -149,38 +119,19 @@ def by_group(w: Array, groups: int) -> Array:
     return w.reshape(groups, len(w) // groups, *w.shape[1:])
 
 
-PAGE.call_twist(
-    "first input channel only",
-    "CONV-2",
-    CONV,
-    says="when only the first input channel counts",
-    look="Every output channel sums over all its input channels: look for x[:, 0] or w[:, 0].",
-)(changing_inputs(lambda inputs, call: {"w": kept_first(inputs["w"], 1)}))
+PAGE.call_twist("first input channel only", CONV)(
+    changing_inputs(lambda inputs, call: {"w": kept_first(inputs["w"], 1)})
+)
 
-PAGE.call_twist(
-    "last input channel only",
-    "CONV-2",
-    CONV,
-    says="when only the last input channel counts",
-    look="The products of all input channels are added: look for = where it should be += in the loop over "
-    "the channels.",
-)(_overwriting(lambda w: kept_last(w, 1)))
+PAGE.call_twist("last input channel only", CONV)(_overwriting(lambda w: kept_last(w, 1)))
 
-PAGE.call_twist(
-    "one kernel slice for all channels",
-    "CONV-2",
-    CONV,
-    says="when every input channel meets the kernel slice of the first one",
-    look="Each input channel has its own slice w[o, i] of the kernel: look for w[o, 0].",
-)(changing_inputs(lambda inputs, call: {"w": inputs["w"][:, np.zeros(inputs["w"].shape[1], int)]}))
+PAGE.call_twist("one kernel slice for all channels", CONV)(
+    changing_inputs(lambda inputs, call: {"w": inputs["w"][:, np.zeros(inputs["w"].shape[1], int)]})
+)
 
-PAGE.call_twist(
-    "one kernel for all output channels",
-    "CONV-2",
-    CONV,
-    says="when every output channel uses the kernel of the first one",
-    look="Each output channel has its own kernel w[o]: look for w[0], or for a loop that forgets o.",
-)(changing_inputs(lambda inputs, call: {"w": inputs["w"][np.zeros(len(inputs["w"]), int)]}))
+PAGE.call_twist("one kernel for all output channels", CONV)(
+    changing_inputs(lambda inputs, call: {"w": inputs["w"][np.zeros(len(inputs["w"]), int)]})
+)
 
 
 def transposed_weights(w: Array, groups: int) -> Array:
@@ -191,14 +142,7 @@ def transposed_weights(w: Array, groups: int) -> Array:
     return blocks.swapaxes(1, 2).reshape(w.shape)
 
 
-PAGE.call_twist(
-    "weight transposed",
-    "CONV-2",
-    BOTH,
-    says="with the weight's axes read as i o kh kw",
-    look="The weight's first axis is the output channel and its second the input channel: look for a "
-    "transposition of the two, or declare the layout that your weights have.",
-)(weights_read_in_order(transposed_weights))
+PAGE.call_twist("weight transposed", BOTH)(weights_read_in_order(transposed_weights))
 
 
 def _reshaped_weights(w: Array, groups: int) -> Array:
@@ -206,23 +150,10 @@ def _reshaped_weights(w: Array, groups: int) -> Array:
     return blocks.swapaxes(1, 2).reshape(w.shape)
 
 
-PAGE.call_twist(
-    "weight reshaped instead of transposed",
-    "CONV-2",
-    BOTH,
-    says="with the weight's values kept in their order and read as i o kh kw",
-    look="A reshape keeps the order of the values, a transposition moves them: use w.transpose to exchange "
-    "input and output channels.",
-)(weights_read_in_order(_reshaped_weights))
+PAGE.call_twist("weight reshaped instead of transposed", BOTH)(weights_read_in_order(_reshaped_weights))
 
 
-@PAGE.call_twist(
-    "channels averaged",
-    "CONV-2",
-    CONV,
-    says="with the sum divided by the number of input channels",
-    look="The products of all input channels are added, not averaged: look for a mean, or a division by C.",
-)
+@PAGE.call_twist("channels averaged", CONV)
 def _(evaluate: Asked) -> Asked:
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         w, b = inputs["w"], inputs.get("b")
@@ -232,57 +163,24 @@ def _(evaluate: Asked) -> Asked:
     return twisted
 
 
-PAGE.call_twist(
-    "first sample for the whole batch",
-    "CONV-2",
-    CONV,
-    says="when every sample gets the result of the first one",
-    look="Each sample has a result of its own: look for x[0].",
-)(changing_output("y", lambda y, inputs, call: np.broadcast_to(y[:1], y.shape).copy()))
+PAGE.call_twist("first sample for the whole batch", CONV)(
+    changing_output("y", lambda y, inputs, call: np.broadcast_to(y[:1], y.shape).copy())
+)
 
 # --- CONV-3: bias ----------------------------------------------------------------------------------------
 
-PAGE.call_twist(
-    "bias forgotten",
-    "CONV-3",
-    CONV,
-    says="without the bias",
-    look="The bias of its channel is added to every output element: it is read and then not used.",
-)(_changed_bias(lambda b, w, call: np.zeros_like(b)))
+PAGE.call_twist("bias forgotten", CONV)(_changed_bias(lambda b, w, call: np.zeros_like(b)))
 
-PAGE.call_twist(
-    "bias per tap",
-    "CONV-3",
-    CONV,
-    says="with the bias added once for each tap",
-    look="The bias is added once to every output element: move it out of the loop over the taps.",
-)(_changed_bias(lambda b, w, call: b * int(np.prod(w.shape[2:]))))
+PAGE.call_twist("bias per tap", CONV)(_changed_bias(lambda b, w, call: b * int(np.prod(w.shape[2:]))))
 
-PAGE.call_twist(
-    "bias per input channel",
-    "CONV-3",
-    CONV,
-    says="with the bias added once for each input channel",
-    look="The bias is added once to every output element: move it out of the loop over the input channels.",
-)(_changed_bias(lambda b, w, call: b * w.shape[1]))
+PAGE.call_twist("bias per input channel", CONV)(_changed_bias(lambda b, w, call: b * w.shape[1]))
 
-PAGE.call_twist(
-    "first bias for every channel",
-    "CONV-3",
-    CONV,
-    says="with the bias of the first output channel for all of them",
-    look="Output channel o gets b[o]: look for b[0], or for a bias that is a single number.",
-)(_changed_bias(lambda b, w, call: np.full_like(b, b[0]) if len(b) else b))
-
-
-@PAGE.call_twist(
-    "bias along the wrong axis",
-    "CONV-3",
-    CONV,
-    says="with the bias added along the last axis, b[ow]",
-    look="NumPy lines shapes up from the right, so y + b adds b along the width: b must become "
-    "b.reshape(-1, 1, 1) for outputs n o oh ow.",
+PAGE.call_twist("first bias for every channel", CONV)(
+    _changed_bias(lambda b, w, call: np.full_like(b, b[0]) if len(b) else b)
 )
+
+
+@PAGE.call_twist("bias along the wrong axis", CONV)
 def _(evaluate: Asked) -> Asked:
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         outputs = evaluate(operator, inputs, call)
@@ -294,13 +192,7 @@ def _(evaluate: Asked) -> Asked:
     return twisted
 
 
-@PAGE.call_twist(
-    "bias required",
-    "CONV-3",
-    BOTH,
-    says="except that it needs a bias",
-    look="A call without a bias is one whose bias is zero: test for None before b is used.",
-)
+@PAGE.call_twist("bias required", BOTH)
 def _(evaluate: Asked) -> Asked:
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         if inputs.get("b") is None:
@@ -346,14 +238,7 @@ def interleaved(channels: int, groups: int) -> Array:
     return np.argsort(np.arange(channels) % groups, kind="stable")
 
 
-@PAGE.call_twist(
-    "groups ignored",
-    "CONV-4",
-    BOTH,
-    says="when every output channel sees the first input channels, whatever its group",
-    look="Output channel o of group g = ⌊o / (O / groups)⌋ sees the input channels from g·I on, where I is "
-    "the number that its kernel has.",
-)
+@PAGE.call_twist("groups ignored", BOTH)
 def _(evaluate: Asked) -> Asked:
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         x, seen = inputs["x"], inputs["w"].shape[1]
@@ -370,32 +255,13 @@ def _(evaluate: Asked) -> Asked:
     return twisted
 
 
-PAGE.call_twist(
-    "groups interleaved",
-    "CONV-4",
-    BOTH,
-    says="when output channel o belongs to group o mod groups",
-    look="Groups are contiguous blocks of output channels: the group of o is o // (O // groups), not "
-    "o % groups.",
-)(channels_in_order(interleaved, {"w": 0, "b": 0, "dy": 1, "y": 1, "dw": 0, "db": 0}))
+PAGE.call_twist("groups interleaved", BOTH)(
+    channels_in_order(interleaved, {"w": 0, "b": 0, "dy": 1, "y": 1, "dw": 0, "db": 0})
+)
 
-PAGE.call_twist(
-    "input channels interleaved",
-    "CONV-4",
-    BOTH,
-    says="when input channel c belongs to group c mod groups",
-    look="Groups are contiguous blocks of input channels: reshape x to n, groups, C // groups, … and not to "
-    "n, C // groups, groups, ….",
-)(channels_in_order(interleaved, {"x": 1, "dx": 1}))
+PAGE.call_twist("input channels interleaved", BOTH)(channels_in_order(interleaved, {"x": 1, "dx": 1}))
 
-PAGE.call_twist(
-    "output channels interleaved",
-    "CONV-4",
-    CONV,
-    says="with the groups' results taken in turns instead of one after the other",
-    look="The output channels of the first group come first: concatenate the groups' results along the "
-    "channels, or stack them in front of the channels and not behind.",
-)(
+PAGE.call_twist("output channels interleaved", CONV)(
     changing_output(
         "y",
         lambda y, inputs, call: np.take(y, np.argsort(interleaved(y.shape[1], call.groups)), axis=1),
@@ -408,37 +274,18 @@ def _first_block(array: Array, groups: int) -> Array:
     return np.take(array, np.arange(len(array)) % max(len(array) // groups, 1), axis=0)
 
 
-PAGE.call_twist(
-    "kernels of the first group for all groups",
-    "CONV-4",
-    CONV,
-    says="when every group uses the kernels of the first one",
-    look="The kernels of group g are w[g·O/groups : (g + 1)·O/groups]: look for an index into w that counts "
-    "within the group.",
-)(
+PAGE.call_twist("kernels of the first group for all groups", CONV)(
     changing_inputs(lambda inputs, call: {"w": _first_block(inputs["w"], call.groups)}),
 )
 
-PAGE.call_twist(
-    "biases of the first group for all groups",
-    "CONV-4",
-    CONV,
-    says="when every group uses the biases of the first one",
-    look="Output channel o gets b[o], whatever its group: look for an index into b that counts within the "
-    "group.",
-)(_changed_bias(lambda b, w, call: _first_block(b, call.groups)))
+PAGE.call_twist("biases of the first group for all groups", CONV)(
+    _changed_bias(lambda b, w, call: _first_block(b, call.groups))
+)
 
 # --- CONV-5: rounding ------------------------------------------------------------------------------------
 
 
-@PAGE.steps_twist(
-    "half types accumulated in half",
-    "CONV-5",
-    BOTH,
-    says="when float16 products are added in float16",
-    look="A float16 sum stops growing at 2048 when ones are added: multiply and add in float32, and round to "
-    "float16 at the end.",
-)
+@PAGE.steps_twist("half types accumulated in half", BOTH)
 def _(steps: Steps) -> Steps:
     def multiply(left: Array, right: Array) -> Array:
         if left.dtype != np.float16:
@@ -479,23 +326,9 @@ def _factors(change: Callable[[Array], Array]) -> CallTwist:
     )
 
 
-PAGE.call_twist(
-    "float32 products in lower precision",
-    "CONV-5",
-    BOTH,
-    says="with the factors rounded to TF32 (11 bits) first",
-    look="float32 has 24 bits: switch TF32 off, for instance torch.backends.cudnn.allow_tf32 = False or "
-    "jax.default_matmul_precision('highest').",
-)(_factors(lambda array: _fewer_digits(array, 11)))
+PAGE.call_twist("float32 products in lower precision", BOTH)(_factors(lambda array: _fewer_digits(array, 11)))
 
-PAGE.call_twist(
-    "float32 products in bfloat16",
-    "CONV-5",
-    BOTH,
-    says="with the factors rounded to bfloat16 (8 bits) first",
-    look="float32 has 24 bits: switch bfloat16 products off, for instance "
-    "torch.set_float32_matmul_precision('highest') or ONEDNN_DEFAULT_FPMATH_MODE=STRICT.",
-)(_factors(lambda array: _fewer_digits(array, 8)))
+PAGE.call_twist("float32 products in bfloat16", BOTH)(_factors(lambda array: _fewer_digits(array, 8)))
 
 
 def computed_in(name: str, applies: Callable[[np.dtype[Any]], bool]) -> CallTwist:
@@ -515,58 +348,24 @@ def computed_in(name: str, applies: Callable[[np.dtype[Any]], bool]) -> CallTwis
     return twist
 
 
-PAGE.call_twist(
-    "float64 through float32",
-    "CONV-5",
-    BOTH,
-    says="when float64 is computed in float32",
-    look="float64 has 53 bits: look for a float32 buffer or conversion, or a default dtype that is float32.",
-)(computed_in("float32", lambda dtype: dtype == np.float64))
+PAGE.call_twist("float64 through float32", BOTH)(computed_in("float32", lambda dtype: dtype == np.float64))
 
-PAGE.call_twist(
-    "integers through float32",
-    "CONV-5",
-    BOTH,
-    says="when integers are computed in float32",
-    look="float32 holds integers up to 2^24 only: compute integers in an integer dtype.",
-)(computed_in("float32", lambda dtype: dtype.kind in "iu"))
+PAGE.call_twist("integers through float32", BOTH)(computed_in("float32", lambda dtype: dtype.kind in "iu"))
 
-PAGE.call_twist(
-    "integers through float64",
-    "CONV-5",
-    BOTH,
-    says="when integers are computed in float64",
-    look="float64 holds integers up to 2^53 only: compute integers in an integer dtype; np.zeros without a "
-    "dtype makes a float64 buffer.",
-)(computed_in("float64", lambda dtype: dtype.kind in "iu"))
+PAGE.call_twist("integers through float64", BOTH)(computed_in("float64", lambda dtype: dtype.kind in "iu"))
 
 # --- CONV-6: zero input channels -------------------------------------------------------------------------
 
-PAGE.call_twist(
-    "no channels in, no channels out",
-    "CONV-6",
-    CONV,
-    says="except that without input channels there are no output channels either",
-    look="The output has as many channels as the weights say; without input channels it holds the bias.",
-)(changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else y[:, :0]))
-
-PAGE.call_twist(
-    "no channels in, no bias",
-    "CONV-6",
-    CONV,
-    says="except that without input channels the bias is left out",
-    look="A sum over no channels is zero, and the bias is added to it: look for an early return of zeros.",
-)(changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else np.zeros_like(y)))
-
-
-@PAGE.call_twist(
-    "zero input channels refused",
-    "CONV-6",
-    BOTH,
-    says="except that an input without channels is refused",
-    look="A sum over no channels is zero: look for a division by the number of channels, or a check that "
-    "asks for at least one.",
+PAGE.call_twist("no channels in, no channels out", CONV)(
+    changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else y[:, :0])
 )
+
+PAGE.call_twist("no channels in, no bias", CONV)(
+    changing_output("y", lambda y, inputs, call: y if inputs["x"].shape[1] else np.zeros_like(y))
+)
+
+
+@PAGE.call_twist("zero input channels refused", BOTH)
 def _(evaluate: Asked) -> Asked:
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
         if not inputs["x"].shape[1]:
@@ -579,38 +378,17 @@ def _(evaluate: Asked) -> Asked:
 # --- CONV-7: refused channels and bias -------------------------------------------------------------------
 
 
-@PAGE.mend(
-    "surplus channels ignored",
-    "CONV-7",
-    BOTH,
-    says="except that input channels that no weight belongs to are left out",
-    look="x has I · groups channels, or is refused: check the channels, since a loop over those of the "
-    "weight does not notice the rest.",
-)
+@PAGE.mend("surplus channels ignored", BOTH)
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["x"] = inputs["x"][:, : inputs["w"].shape[1] * parameters["groups"]]
 
 
-@PAGE.mend(
-    "surplus kernel slices ignored",
-    "CONV-7",
-    BOTH,
-    says="except that kernel slices that no input channel belongs to are left out",
-    look="w has C / groups input channels, or is refused: check the channels, since a loop over those of x, "
-    "or zip, does not notice the rest.",
-)
+@PAGE.mend("surplus kernel slices ignored", BOTH)
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     inputs["w"] = inputs["w"][:, : inputs["x"].shape[1] // parameters["groups"]]
 
 
-@PAGE.mend(
-    "weight broadcast over channels",
-    "CONV-7",
-    BOTH,
-    says="except that weights with one input channel are used for all",
-    look="w has C / groups input channels, or is refused: check the channels, since NumPy repeats axes of "
-    "length one.",
-)
+@PAGE.mend("weight broadcast over channels", BOTH)
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     w = inputs["w"]
     channels = inputs["x"].shape[1] // parameters["groups"]
@@ -624,40 +402,19 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     return folded
 
 
-@PAGE.mend(
-    "bias broadcast",
-    "CONV-7",
-    ("conv",),
-    says="except that a bias of length one is added to all output channels",
-    look="b has one element for each output channel, or is refused: check its length, since NumPy repeats "
-    "axes of length one.",
-)
+@PAGE.mend("bias broadcast", ("conv",))
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     if "b" in inputs:
         inputs["b"] = np.broadcast_to(inputs["b"], (len(inputs["w"]),))
 
 
-@PAGE.mend(
-    "surplus biases ignored",
-    "CONV-7",
-    ("conv",),
-    says="except that biases that no output channel belongs to are left out",
-    look="b has one element for each output channel, or is refused: check its length, since a loop over the "
-    "output channels does not notice the rest.",
-)
+@PAGE.mend("surplus biases ignored", ("conv",))
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     if "b" in inputs:
         inputs["b"] = cropped(inputs["b"], (len(inputs["w"]),))
 
 
-@PAGE.mend(
-    "groups rounded down",
-    "CONV-7",
-    BOTH,
-    says="except that channels that do not fill a group are left out",
-    look="groups divides the number of input channels and of output channels, or is refused: // leaves a "
-    "rest that must be checked.",
-)
+@PAGE.mend("groups rounded down", BOTH)
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Finish:
     groups, given = parameters["groups"], dict(inputs)
     c = inputs["x"].shape[1] // groups * groups
@@ -681,12 +438,6 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> Fini
     return filled
 
 
-@PAGE.mend(
-    "zero groups are one",
-    "CONV-7",
-    BOTH,
-    says="except that 0 groups count as 1",
-    look="groups is at least 1: look for `groups or 1`.",
-)
+@PAGE.mend("zero groups are one", BOTH)
 def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
     parameters["groups"] = parameters["groups"] or 1

@@ -12,7 +12,7 @@ from convform.reference.checks import Array
 from convform.reference.misreadings.misreading import Page, first_only, rank_of, reordered
 from convform.reference.misreadings.steps import Positions, Steps, windowed
 
-PAGE = Page("im2col", "IM2COL")
+PAGE = Page("im2col")
 
 
 # --- IM2COL-1: gather ------------------------------------------------------------------------------------
@@ -23,53 +23,22 @@ def taps_mirrored(cols: Array) -> Array:
     return np.flip(cols, tuple(range(2, 2 + rank_of(cols))))
 
 
-PAGE.call_twist(
-    "taps mirrored in columns",
-    "IM2COL-1",
-    ("im2col",),
-    says="with the last tap of every window first",
-    look="Row (kh, kw) holds the element kh below and kw right of the window's first one: "
-    "nothing is flipped.",
-)(reordered(taps_mirrored, taps_mirrored))
+PAGE.call_twist("taps mirrored in columns", ("im2col",))(reordered(taps_mirrored, taps_mirrored))
 
 
-@PAGE.steps_twist(
-    "windows without overlap",
-    "IM2COL-1",
-    ("im2col",),
-    says="with windows that lie side by side, a kernel size apart",
-    look="Windows are a stride apart, and with stride 1 they overlap: each gets its own column.",
-)
+@PAGE.steps_twist("windows without overlap", ("im2col",))
 def _(steps: Steps) -> Steps:
     return windowed(steps, lambda window: replace(window, stride=window.kernel))
 
 
-PAGE.call_twist(
-    "first channel gathered only",
-    "IM2COL-1",
-    ("im2col",),
-    says="for the first channel, and zeros for all others",
-    look="Every channel has its rows. Look for an index 0, or for a return inside of the loop over channels.",
-)(first_only(1))
+PAGE.call_twist("first channel gathered only", ("im2col",))(first_only(1))
 
-PAGE.call_twist(
-    "first sample gathered only",
-    "IM2COL-1",
-    ("im2col",),
-    says="for the first sample, and zeros for all others",
-    look="Every sample has its columns. Look for an index 0, or for a return inside the loop over samples.",
-)(first_only(0))
+PAGE.call_twist("first sample gathered only", ("im2col",))(first_only(0))
 
 # --- IM2COL-2: padding contributes zeros -----------------------------------------------------------------
 
 
-@PAGE.steps_twist(
-    "padding reads the other end",
-    "IM2COL-2",
-    ("im2col",),
-    says="with elements from the other end of the input in the padding before it",
-    look="A negative index counts from the end in Python: test for it, or pad the input with zeros.",
-)
+@PAGE.steps_twist("padding reads the other end", ("im2col",))
 def _(steps: Steps) -> Steps:
     def read(x: Array, where: Positions, outside: Any) -> Array:
         if any((p < -n).any() for p, n in zip(where, x.shape[2:], strict=True)):
@@ -83,13 +52,7 @@ def _(steps: Steps) -> Steps:
 # --- IM2COL-3: a copy of the bits ------------------------------------------------------------------------
 
 
-@PAGE.steps_twist(
-    "gather by multiplication",
-    "IM2COL-3",
-    ("im2col",),
-    says="with every element computed as a product with zeros and ones",
-    look="0·∞ is NaN, and adding 0 takes the sign from −0.0: copy the elements, do not multiply.",
-)
+@PAGE.steps_twist("gather by multiplication", ("im2col",))
 def _(steps: Steps) -> Steps:
     def read(x: Array, where: Positions, outside: Any) -> Array:
         size = x.shape[2:]

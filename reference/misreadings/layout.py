@@ -23,7 +23,7 @@ from convform.reference.misreadings.misreading import (
     weights_read_in_order,
 )
 
-PAGE = Page("layout", "LAYOUT")
+PAGE = Page("layout")
 
 COLUMNS = ("im2col", "col2im")
 
@@ -66,14 +66,7 @@ def _columns_tap_first() -> CallTwist:
     return twist
 
 
-PAGE.call_twist(
-    "columns ordered tap first",
-    "LAYOUT-1",
-    (*COLUMNS, "conv", "conv.backward"),
-    says="with the rows of the columns in the order (kh kw c)",
-    look="Rows are (c kh kw), the taps of one channel together, and so are the weights i kh kw. "
-    "Move the channel in front of the taps before you merge the axes, or declare the layout that you have.",
-)(_columns_tap_first())
+PAGE.call_twist("columns ordered tap first", (*COLUMNS, "conv", "conv.backward"))(_columns_tap_first())
 
 
 def _reversed_axes(array: Array, first: int, count: int) -> Array:
@@ -98,21 +91,9 @@ def _axes_reversed_within(first: Callable[[int], int]) -> tuple[Reorder, Reorder
     return forth, back
 
 
-PAGE.call_twist(
-    "taps transposed",
-    "LAYOUT-1",
-    COLUMNS,
-    says="with the taps of a window in the order (kw kh)",
-    look="The taps are (kh kw), those of one row together: the loop over kw is the inner one.",
-)(reordered(*_axes_reversed_within(lambda rank: 2)))
+PAGE.call_twist("taps transposed", COLUMNS)(reordered(*_axes_reversed_within(lambda rank: 2)))
 
-PAGE.call_twist(
-    "windows transposed",
-    "LAYOUT-1",
-    (*COLUMNS, "conv"),
-    says="with the windows in the order (ow oh)",
-    look="The windows are (oh ow), those of one row together: the loop over ow is the inner one.",
-)(
+PAGE.call_twist("windows transposed", (*COLUMNS, "conv"))(
     reordered(
         *_axes_reversed_within(lambda rank: 2 + rank),
         lambda y: _reversed_axes(y, 2, y.ndim - 2).reshape(y.shape),
@@ -138,14 +119,9 @@ def _samples_last_in_y(y: Array) -> Array:
     return np.moveaxis(y, 0, -1).reshape(o, n, *windows).swapaxes(0, 1)
 
 
-PAGE.call_twist(
-    "samples mixed into columns",
-    "LAYOUT-1",
-    (*COLUMNS, "conv"),
-    says="with columns of different samples interleaved",
-    look="A matrix for the whole batch has its columns either as (n oh ow) or as (oh ow n): "
-    "reshape it in the order in which it was built.",
-)(reordered(_samples_last, _samples_first, _samples_last_in_y))
+PAGE.call_twist("samples mixed into columns", (*COLUMNS, "conv"))(
+    reordered(_samples_last, _samples_first, _samples_last_in_y)
+)
 
 
 def _windows_then_taps(cols: Array) -> Array:
@@ -164,13 +140,9 @@ def _exchanged(cols: Array, rank: int) -> Array:
     return np.moveaxis(cols, range(2, 2 + rank), range(-rank, 0))
 
 
-PAGE.call_twist(
-    "reshape instead of transpose",
-    "LAYOUT-1",
-    (*COLUMNS, "conv"),
-    says="with the right shape but the axes still in their old order",
-    look="reshape cuts the values in the order in which they lie; it moves no axis. Transpose first.",
-)(reordered(_windows_then_taps, _taps_then_windows, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape)))
+PAGE.call_twist("reshape instead of transpose", (*COLUMNS, "conv"))(
+    reordered(_windows_then_taps, _taps_then_windows, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape))
+)
 
 
 def _transposed(inputs: dict[str, Array], call: Call) -> dict[str, Array]:
@@ -183,10 +155,6 @@ def _transposed_size(call: Call) -> Call:
     return replace(call, size=call.size[::-1])
 
 
-PAGE.call_twist(
-    "height and width exchanged",
-    "LAYOUT-1",
-    (*COLUMNS, "conv"),
-    says="with x read as n c w h",
-    look="The axes of x are n c h w: rows come before columns. Look where you unpack the shape.",
-)(lambda evaluate: changing_inputs(_transposed)(changing_call(_transposed_size)(evaluate)))
+PAGE.call_twist("height and width exchanged", (*COLUMNS, "conv"))(
+    lambda evaluate: changing_inputs(_transposed)(changing_call(_transposed_size)(evaluate))
+)

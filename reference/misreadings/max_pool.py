@@ -23,7 +23,7 @@ from convform.reference.misreadings.misreading import (
 from convform.reference.misreadings.steps import Positions, Steps
 from convform.reference.window import Window
 
-PAGE = Page("max_pool", "MAXPOOL")
+PAGE = Page("max_pool")
 
 MAX, MAX_GRADIENT = "max_pool", "max_pool.backward"
 
@@ -109,23 +109,11 @@ def numbering(formula: Callable[[list[Array], Window, tuple[int, ...]], Array]) 
 
 # --- MAXPOOL-1: value ------------------------------------------------------------------------------------
 
-PAGE.call_twist(
-    "maximum starts at zero",
-    "MAXPOOL-1",
-    (MAX, MAX_GRADIENT),
-    says="when the running maximum starts at 0",
-    look="A window of negative numbers has a negative maximum: start from −∞ (for integers: the smallest "
-    "one), or from the first element of the window.",
-)(starting_at(lambda dtype: 0))
+PAGE.call_twist("maximum starts at zero", (MAX, MAX_GRADIENT))(starting_at(lambda dtype: 0))
 
-PAGE.call_twist(
-    "maximum starts at a large negative number",
-    "MAXPOOL-1",
-    (MAX, MAX_GRADIENT),
-    says="when the running maximum starts at −1e9",
-    look="Inputs may be smaller than any number that looks small enough: start from −∞ (for integers: the "
-    "smallest one), or from the first element of the window.",
-)(starting_at(lambda dtype: LARGE_NEGATIVE))
+PAGE.call_twist("maximum starts at a large negative number", (MAX, MAX_GRADIENT))(
+    starting_at(lambda dtype: LARGE_NEGATIVE)
+)
 
 
 def _first_window(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
@@ -134,23 +122,10 @@ def _first_window(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     return {name: np.where(first, array, np.zeros((), array.dtype)) for name, array in outputs.items()}
 
 
-PAGE.call_twist(
-    "first window only",
-    "MAXPOOL-1",
-    (MAX,),
-    says="for the first window of each plane, and 0 for all others",
-    look="Every window has a maximum. Is the return statement inside the loop?",
-)(changing_outputs(_first_window))
+PAGE.call_twist("first window only", (MAX,))(changing_outputs(_first_window))
 
 
-@PAGE.steps_twist(
-    "largest magnitude",
-    "MAXPOOL-1",
-    (MAX, MAX_GRADIENT),
-    says="when the element of the largest absolute value is selected",
-    look="The largest element is asked for, and −2 is smaller than 1: compare the elements, not their "
-    "absolute values.",
-)
+@PAGE.steps_twist("largest magnitude", (MAX, MAX_GRADIENT))
 def _(steps: Steps) -> Steps:
     def select(cols: Array, real: Array) -> Array:
         return steps.select(np.where(real, np.abs(cols), cols), real)
@@ -160,36 +135,19 @@ def _(steps: Steps) -> Steps:
 
 # --- MAXPOOL-2: padding never wins -----------------------------------------------------------------------
 
-PAGE.steps_twist(
-    "padding counts as zero",
-    "MAXPOOL-2",
-    (MAX, MAX_GRADIENT),
-    says="when padding counts as 0",
-    look="A 0 from the border beats negative elements: pad with −∞, or take the maximum over real elements "
-    "only.",
-    dialect=("maxpad", "zero"),
-)(padding_with(lambda dtype: 0))
+PAGE.steps_twist("padding counts as zero", (MAX, MAX_GRADIENT), dialect=("maxpad", "zero"))(
+    padding_with(lambda dtype: 0)
+)
 
-PAGE.steps_twist(
-    "padding counts as a large negative number",
-    "MAXPOOL-2",
-    (MAX, MAX_GRADIENT),
-    says="when padding counts as −1e9",
-    look="Elements below −1e9 lose against the border: pad with −∞ (for integers: the smallest one), or "
-    "take the maximum over real elements only.",
-)(padding_with(lambda dtype: LARGE_NEGATIVE))
+PAGE.steps_twist("padding counts as a large negative number", (MAX, MAX_GRADIENT))(
+    padding_with(lambda dtype: LARGE_NEGATIVE)
+)
 
 # --- MAXPOOL-3: window with no real element --------------------------------------------------------------
 
-PAGE.steps_twist(
-    "empty window gives the lowest finite number",
-    "MAXPOOL-3",
-    (MAX,),
-    says="when padding counts as the lowest finite number",
-    look="A window with no real element has the maximum −∞ (for integers: the smallest one): pad with −∞ "
-    "instead of the lowest finite number.",
-    dialect=("maxpad", "lowest"),
-)(padding_with(lowest_finite))
+PAGE.steps_twist("empty window gives the lowest finite number", (MAX,), dialect=("maxpad", "lowest"))(
+    padding_with(lowest_finite)
+)
 
 
 def _no_element(outputs: Outputs) -> Array:
@@ -197,13 +155,9 @@ def _no_element(outputs: Outputs) -> Array:
     return np.asarray(outputs["indices"] < 0)
 
 
-PAGE.call_twist(
-    "empty window gives zero",
-    "MAXPOOL-3",
-    (MAX,),
-    says="with 0 for windows that lie in padding altogether",
-    look="The maximum of nothing is −∞ (for integers: the smallest one), with index −1.",
-)(changing_outputs(lambda outputs, inputs, call: {"y": np.where(_no_element(outputs), 0, outputs["y"])}))
+PAGE.call_twist("empty window gives zero", (MAX,))(
+    changing_outputs(lambda outputs, inputs, call: {"y": np.where(_no_element(outputs), 0, outputs["y"])})
+)
 
 
 def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
@@ -220,26 +174,12 @@ def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     return {"indices": np.where(_no_element(outputs), row_major(corners, size), outputs["indices"])}
 
 
-PAGE.call_twist(
-    "empty window has an index outside of the plane",
-    "MAXPOOL-3",
-    (MAX,),
-    says="with the index of a position beyond the input for windows that lie in padding altogether",
-    look="A window with no real element selects nothing: its index is −1.",
-)(changing_outputs(_first_beyond))
+PAGE.call_twist("empty window has an index outside of the plane", (MAX,))(changing_outputs(_first_beyond))
 
 # --- MAXPOOL-4: NaN and infinities -----------------------------------------------------------------------
 
 
-@PAGE.steps_twist(
-    "nan ignored",
-    "MAXPOOL-4",
-    (MAX,),
-    says="when NaN is skipped",
-    look="A window that sees a NaN gives NaN: np.maximum and max() of an array keep it, np.fmax and "
-    "np.nanmax do not.",
-    dialect=("nan", "ignore"),
-)
+@PAGE.steps_twist("nan ignored", (MAX,), dialect=("nan", "ignore"))
 def _(steps: Steps) -> Steps:
     def select(cols: Array, real: Array) -> Array:
         seen = real & ~np.isnan(cols)
@@ -249,14 +189,7 @@ def _(steps: Steps) -> Steps:
     return replace(steps, select=select)
 
 
-@PAGE.steps_twist(
-    "nan only where it comes first",
-    "MAXPOOL-4",
-    (MAX,),
-    says="when NaN only counts where it is the first element of its window",
-    look="No comparison with NaN is true, so `if v > best` never takes a NaN over, and never leaves one "
-    "either. Ask for NaN explicitly, or use np.maximum.",
-)
+@PAGE.steps_twist("nan only where it comes first", (MAX,))
 def _(steps: Steps) -> Steps:
     def select(cols: Array, real: Array) -> Array:
         seen = real & ~np.isnan(cols)
@@ -268,14 +201,7 @@ def _(steps: Steps) -> Steps:
     return replace(steps, select=select)
 
 
-PAGE.call_twist(
-    "nan has no index",
-    "MAXPOOL-4",
-    (MAX,),
-    says="when the index is looked for among the elements that equal the maximum, as none equals NaN",
-    look="NaN equals nothing, not even itself, so `x == y` finds no element in a window that holds one: "
-    "select by argmax, or take the index along with the maximum.",
-)(
+PAGE.call_twist("nan has no index", (MAX,))(
     changing_outputs(
         lambda outputs, inputs, call: {
             "indices": np.where(np.isnan(outputs["y"]), math.prod(inputs["x"].shape[2:]), outputs["indices"])
@@ -283,14 +209,7 @@ PAGE.call_twist(
     )
 )
 
-PAGE.call_twist(
-    "minus infinity replaced",
-    "MAXPOOL-4",
-    (MAX, MAX_GRADIENT),
-    says="when the running maximum starts at the lowest finite number",
-    look="A window of −∞ alone has the maximum −∞, and its gradient goes to the first of them: start from "
-    "−∞, or from the first element.",
-)(starting_at(lowest_finite))
+PAGE.call_twist("minus infinity replaced", (MAX, MAX_GRADIENT))(starting_at(lowest_finite))
 
 # --- MAXPOOL-5: indices ----------------------------------------------------------------------------------
 
@@ -325,50 +244,15 @@ def _column_major(coordinates: list[Array], window: Window, shape: tuple[int, ..
     return row_major(coordinates[::-1], shape[:1:-1])
 
 
-PAGE.call_twist(
-    "index in the window",
-    "MAXPOOL-5",
-    (MAX,),
-    says="with indices that count inside each window (kh·KW + kw)",
-    look="An index is a position in the unpadded plane: add the start of the window before you write h·W + "
-    "w.",
-    dialect=("index", "window"),
-)(numbering(_in_window))
+PAGE.call_twist("index in the window", (MAX,), dialect=("index", "window"))(numbering(_in_window))
 
-PAGE.call_twist(
-    "index in the padded plane",
-    "MAXPOOL-5",
-    (MAX,),
-    says="with indices that count the padding too",
-    look="An index is a position in the unpadded plane: subtract the padding from row and column, and "
-    "multiply the row by W, not by the padded width.",
-)(numbering(_in_padded_plane))
+PAGE.call_twist("index in the padded plane", (MAX,))(numbering(_in_padded_plane))
 
-PAGE.call_twist(
-    "index in the whole array",
-    "MAXPOOL-5",
-    (MAX,),
-    says="with indices that count through samples and channels",
-    look="Indices start at 0 in every plane: h·W + w, without the offset of sample and channel.",
-    dialect=("index", "nchw"),
-)(numbering(_in_array))
+PAGE.call_twist("index in the whole array", (MAX,), dialect=("index", "nchw"))(numbering(_in_array))
 
-PAGE.call_twist(
-    "index with channels last",
-    "MAXPOOL-5",
-    (MAX,),
-    says="with indices that count (h·W + w)·C + c",
-    look="Channels do not enter the count: h·W + w, whatever the layout of the arrays.",
-    dialect=("index", "nhwc"),
-)(numbering(_channels_last))
+PAGE.call_twist("index with channels last", (MAX,), dialect=("index", "nhwc"))(numbering(_channels_last))
 
-PAGE.call_twist(
-    "index column by column",
-    "MAXPOOL-5",
-    (MAX,),
-    says="with indices that count column by column (w·H + h)",
-    look="Positions are counted row by row: h·W + w.",
-)(numbering(_column_major))
+PAGE.call_twist("index column by column", (MAX,))(numbering(_column_major))
 
 # --- MAXPOOL-6: ties -------------------------------------------------------------------------------------
 
@@ -383,24 +267,10 @@ def last_of_equals(steps: Steps) -> Steps:
     return replace(steps, select=select)
 
 
-PAGE.steps_twist(
-    "last maximum",
-    "MAXPOOL-6",
-    (MAX,),
-    says="when the last of equal elements is selected",
-    look="Among equal elements the first one in row-major order of the window counts: compare with > and "
-    "not with >=.",
-    dialect=("ties", "last"),
-)(last_of_equals)
+PAGE.steps_twist("last maximum", (MAX,), dialect=("ties", "last"))(last_of_equals)
 
 
-@PAGE.call_twist(
-    "ties counted column by column",
-    "MAXPOOL-6",
-    (MAX, MAX_GRADIENT),
-    says="when ties are decided column by column",
-    look="Among equal elements the first one row by row counts. Is your inner loop the one over the rows?",
-)
+@PAGE.call_twist("ties counted column by column", (MAX, MAX_GRADIENT))
 def _(evaluate: Asked) -> Asked:
     # In the plane with its spatial axes reversed, columns are rows.
     def reversed_axes(array: Array) -> Array:

@@ -14,7 +14,7 @@ from convform.reference.misreadings.misreading import Page, StepsTwist, misread_
 from convform.reference.misreadings.steps import Positions, Steps, assign, no_padding, of_call, ones
 from convform.reference.window import Size, Window
 
-PAGE = Page("max_pool_backward", "MAXGRAD")
+PAGE = Page("max_pool_backward")
 
 
 def backward_window(**fields: Callable[[Window], Any]) -> StepsTwist:
@@ -30,42 +30,14 @@ def backward_window(**fields: Callable[[Window], Any]) -> StepsTwist:
 
 def misread_windows(page: Page, clause: str, family: str, stride_name: str, which: str) -> None:
     """Register gradients that forget a field of the window."""
-    page.steps_twist(
-        stride_name,
-        clause,
-        (family,),
-        says="with window i of the gradient at i instead of i·s",
-        look="The gradient belongs to the windows of the forward pass: slice from i·stride, not from i.",
-    )(backward_window(stride=ones))
-    page.steps_twist(
-        f"{which} gradient ignores the dilation",
-        clause,
-        (family,),
-        says="without dilation in the gradient",
-        look="The gradient belongs to the windows of the forward pass: tap j of a window lies j·dilation "
-        "behind its start.",
-    )(backward_window(dilation=ones))
-    page.steps_twist(
-        f"{which} gradient ignores the padding",
-        clause,
-        (family,),
-        says="without padding in the gradient",
-        look="The gradient belongs to the windows of the forward pass: window i starts at i·stride − "
-        "padding.",
-    )(backward_window(padding=no_padding))
+    page.steps_twist(stride_name, (family,))(backward_window(stride=ones))
+    page.steps_twist(f"{which} gradient ignores the dilation", (family,))(backward_window(dilation=ones))
+    page.steps_twist(f"{which} gradient ignores the padding", (family,))(backward_window(padding=no_padding))
 
 
 # --- MAXGRAD-1: the selected element ---------------------------------------------------------------------
 
-PAGE.steps_twist(
-    "gradient to the last maximum",
-    "MAXGRAD-1",
-    (MAX_GRADIENT,),
-    says="when the gradient goes to the last of equal elements",
-    look="Among equal elements the first one in row-major order of the window gets dy: compare with > and "
-    "not with >=.",
-    dialect=("ties", "last"),
-)(last_of_equals)
+PAGE.steps_twist("gradient to the last maximum", (MAX_GRADIENT,), dialect=("ties", "last"))(last_of_equals)
 
 
 def selected_value(cols: Array, tap: Array) -> Array:
@@ -84,39 +56,17 @@ def among_equals(steps: Steps, part: Callable[[Array, Array], Array]) -> Steps:
     return replace(steps, share=share)
 
 
-@PAGE.steps_twist(
-    "every tie gets the gradient",
-    "MAXGRAD-1",
-    (MAX_GRADIENT,),
-    says="when every element that equals the maximum gets the whole dy",
-    look="One element of each window gets dy, the first maximum. A mask like x == max marks all of them; "
-    "use argmax.",
-    dialect=("ties", "all"),
-)
+@PAGE.steps_twist("every tie gets the gradient", (MAX_GRADIENT,), dialect=("ties", "all"))
 def _(steps: Steps) -> Steps:
     return among_equals(steps, lambda dy, equals: dy)
 
 
-@PAGE.steps_twist(
-    "ties split",
-    "MAXGRAD-1",
-    (MAX_GRADIENT,),
-    says="when dy is divided among equal elements",
-    look="One element of each window gets all of dy, the first maximum.",
-    dialect=("ties", "split"),
-)
+@PAGE.steps_twist("ties split", (MAX_GRADIENT,), dialect=("ties", "split"))
 def _(steps: Steps) -> Steps:
     return among_equals(steps, lambda dy, equals: dy / equals)
 
 
-@PAGE.steps_twist(
-    "gradient times the value",
-    "MAXGRAD-1",
-    (MAX_GRADIENT,),
-    says="with dy multiplied by the maximum",
-    look="The selected element gets dy itself. Multiply dy by the mask of the selected elements, not by the "
-    "masked input.",
-)
+@PAGE.steps_twist("gradient times the value", (MAX_GRADIENT,))
 def _(steps: Steps) -> Steps:
     def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
         value = np.where(tap < 0, 0, selected_value(cols, tap)[:, :, 0])
@@ -128,14 +78,7 @@ def _(steps: Steps) -> Steps:
 misread_windows(PAGE, "MAXGRAD-1", MAX_GRADIENT, "backward windows ignore the stride", "max")
 
 
-@PAGE.steps_twist(
-    "gradient truncated to integers",
-    "MAXGRAD-1",
-    (MAX_GRADIENT,),
-    says="with dx collected in an array of integers",
-    look="NumPy cuts off the fraction of whatever is written to an integer array: create dx with the dtype "
-    "of dy.",
-)
+@PAGE.steps_twist("gradient truncated to integers", (MAX_GRADIENT,))
 def _(steps: Steps) -> Steps:
     def add(cols: Array, positions: Positions, size: Size) -> Array:
         x = np.zeros((*cols.shape[:2], *size), cols.dtype)
@@ -159,14 +102,7 @@ def marked(cols: Array, tap: Array, values: Array) -> Array:
     return masked
 
 
-@PAGE.steps_twist(
-    "overlapping gradients assigned",
-    "MAXGRAD-2",
-    (MAX_GRADIENT,),
-    says="when an element that several windows select keeps the dy of the last one",
-    look="An element gets the sum over all windows that select it: add with +=, or np.add.at where indices "
-    "repeat.",
-)
+@PAGE.steps_twist("overlapping gradients assigned", (MAX_GRADIENT,))
 def _(steps: Steps) -> Steps:
     def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
         return marked(cols, tap, dy[:, :, None])
@@ -174,24 +110,12 @@ def _(steps: Steps) -> Steps:
     return replace(steps, share=share, add=assign)
 
 
-@PAGE.steps_twist(
-    "overlapping windows overwritten",
-    "MAXGRAD-2",
-    (MAX_GRADIENT,),
-    says="when each window overwrites what earlier windows gave to its elements, with zeros too",
-    look="Windows that overlap add up: dx[window] += mask * dy, not =.",
-)
+@PAGE.steps_twist("overlapping windows overwritten", (MAX_GRADIENT,))
 def _(steps: Steps) -> Steps:
     return replace(steps, add=assign)
 
 
-@PAGE.steps_twist(
-    "one mask for the whole plane",
-    "MAXGRAD-2",
-    (MAX_GRADIENT,),
-    says="when an element that one window selects gets the dy of every window that sees it",
-    look="Each window selects for itself: compute the mask (or the argmax) window by window.",
-)
+@PAGE.steps_twist("one mask for the whole plane", (MAX_GRADIENT,))
 def _(steps: Steps) -> Steps:
     def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
         return marked(cols, tap, dy[:, :, None])

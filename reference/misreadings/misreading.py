@@ -21,6 +21,7 @@ from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs, Parameters, narrowed
 from convform.reference.misreadings.steps import STANDARD, Steps, evaluate_steps
 from convform.reference.window import Size, Window
+from convform.spec.clauses import ListedMisreading, listed_misreadings
 from convform.spec.operators import OPERATORS
 
 Inputs = Mapping[str, Any]
@@ -43,20 +44,14 @@ def as_is(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Misreading:
-    """One misreading of one clause.
+    """One misreading of one clause: what its page lists, and how it is done.
 
     Attributes
     ----------
     name
         As the clause lists it: ``"kernel mirrored"``.
-    clause
-        Id of the clause, ``"CONV-1"``.
     families
         Operator families in which it can occur.
-    says
-        Completes "your operator gives what the standard gives …": ``"with the kernel mirrored"``.
-    look
-        What the standard asks for and where to look, for the person who made the mistake.
     steps
         Change to the steps of the operators.
     call
@@ -76,16 +71,33 @@ class Misreading:
     """
 
     name: str
-    clause: str
     families: tuple[str, ...]
-    says: str
-    look: str
     steps: StepsTwist = as_is
     call: CallTwist = as_is
     mend: Mend | None = None
     dialect: tuple[str, str] | None = None
     within_rounding: bool = False
     of_half_types: bool = False
+
+    @property
+    def listed(self) -> ListedMisreading:
+        """What the page says of it."""
+        return listed_misreadings()[self.name]
+
+    @property
+    def clause(self) -> str:
+        """Id of the clause, ``"CONV-1"``."""
+        return self.listed.clause
+
+    @property
+    def says(self) -> str:
+        """Completes "your operator gives what the standard gives …": ``"with the kernel mirrored"``."""
+        return self.listed.says
+
+    @property
+    def look(self) -> str:
+        """What the standard asks for and where to look, for the person who made the mistake."""
+        return self.listed.look
 
     def applies_to(self, family: str) -> bool:
         """Whether it can occur in operators of a family."""
@@ -108,14 +120,11 @@ class Page:
     ----------
     name
         Of the page, and of the module: ``"conv_backward"``.
-    clauses
-        What the clauses of the page are called: ``"CONVGRAD"``.
     entries
         The misreadings by name, in the order in which they were registered.
     """
 
     name: str
-    clauses: str
     entries: dict[str, Misreading] = field(default_factory=dict)
 
     def register(self, misreading: Misreading) -> None:
@@ -124,43 +133,39 @@ class Page:
         Raises
         ------
         ValueError
-            If the name is taken, or the clause stands on another page.
+            If the name is taken.
         """
         if misreading.name in self.entries:
             raise ValueError(f"the misreading {misreading.name!r} is registered twice")
-        if misreading.clause.rpartition("-")[0] != self.clauses:
-            raise ValueError(f"{misreading.name!r}: {misreading.clause} is not of the page {self.name}")
         self.entries[misreading.name] = misreading
 
     def steps_twist(
-        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
+        self, name: str, families: Families, **marks: Unpack[Marks]
     ) -> Callable[[StepsTwist], StepsTwist]:
         """Register a function Steps → Steps as a misreading."""
 
         def register(twist: StepsTwist) -> StepsTwist:
-            self.register(Misreading(name, clause, families, says, look, steps=twist, **marks))
+            self.register(Misreading(name, families, steps=twist, **marks))
             return twist
 
         return register
 
     def call_twist(
-        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
+        self, name: str, families: Families, **marks: Unpack[Marks]
     ) -> Callable[[CallTwist], CallTwist]:
         """Register a change around the evaluation as a misreading."""
 
         def register(twist: CallTwist) -> CallTwist:
-            self.register(Misreading(name, clause, families, says, look, call=twist, **marks))
+            self.register(Misreading(name, families, call=twist, **marks))
             return twist
 
         return register
 
-    def mend(
-        self, name: str, clause: str, families: Families, *, says: str, look: str, **marks: Unpack[Marks]
-    ) -> Callable[[Mend], Mend]:
+    def mend(self, name: str, families: Families, **marks: Unpack[Marks]) -> Callable[[Mend], Mend]:
         """Register a change of what the standard refuses as a misreading."""
 
         def register(mend: Mend) -> Mend:
-            self.register(Misreading(name, clause, families, says, look, mend=mend, **marks))
+            self.register(Misreading(name, families, mend=mend, **marks))
             return mend
 
         return register
@@ -398,19 +403,5 @@ def _cropped_dy(operator: str, inputs: dict[str, Any], parameters: dict[str, Any
 
 def misread_dy(page: Page, clause: str, family: str, of: str) -> None:
     """Register what is done to a dy that does not have the shape of the output."""
-    page.mend(
-        f"dy of {of} broadcast",
-        clause,
-        (family,),
-        says="except that a dy of size one along an axis is repeated",
-        look="dy has the shape of the output, or is refused: check the shape, since NumPy repeats axes of "
-        "length one.",
-    )(_broadcast_dy)
-    page.mend(
-        f"dy of {of} cropped",
-        clause,
-        (family,),
-        says="except that what is too much in dy is left out",
-        look="dy has the shape of the output, or is refused: check the shape, since a loop over the output "
-        "does not notice the rest.",
-    )(_cropped_dy)
+    page.mend(f"dy of {of} broadcast", (family,))(_broadcast_dy)
+    page.mend(f"dy of {of} cropped", (family,))(_cropped_dy)

@@ -20,7 +20,7 @@ from convform.reference.misreadings.misreading import (
 from convform.reference.misreadings.steps import Steps, counting, on_all_axes
 from convform.reference.window import Size, Window
 
-PAGE = Page("pool", "POOL")
+PAGE = Page("pool")
 
 
 # --- POOL-1: default stride ------------------------------------------------------------------------------
@@ -47,37 +47,17 @@ def default_stride(stride_of: StrideOf) -> Callable[[Asked], Asked]:
     return twist
 
 
-PAGE.call_twist(
-    "default stride one",
-    "POOL-1",
-    POOLS,
-    says="with stride 1 where no stride is given",
-    look="A stride that is not given is the kernel size, so that windows lie side by side.",
-)(default_stride(lambda window: (1,) * window.rank))
+PAGE.call_twist("default stride one", POOLS)(default_stride(lambda window: (1,) * window.rank))
 
-PAGE.call_twist(
-    "default stride two",
-    "POOL-1",
-    POOLS,
-    says="with stride 2 where no stride is given",
-    look="A stride that is not given is the kernel size, whatever that is; 2 is right for 2×2 kernels only.",
-)(default_stride(lambda window: (2,) * window.rank))
+PAGE.call_twist("default stride two", POOLS)(default_stride(lambda window: (2,) * window.rank))
 
-PAGE.call_twist(
-    "default stride is the first kernel size",
-    "POOL-1",
-    POOLS,
-    says="with the kernel's height for the stride of all axes where no stride is given",
-    look="The default stride is the kernel size of each axis: a 1×2 kernel moves by one row and two columns.",
-)(default_stride(lambda window: on_all_axes(window.kernel)))
+PAGE.call_twist("default stride is the first kernel size", POOLS)(
+    default_stride(lambda window: on_all_axes(window.kernel))
+)
 
-PAGE.call_twist(
-    "default stride is the dilated extent",
-    "POOL-1",
-    POOLS,
-    says="with the extent of the dilated kernel for the stride where no stride is given",
-    look="The default stride is the kernel size itself; dilation does not change it.",
-)(default_stride(lambda window: window.effective_kernel))
+PAGE.call_twist("default stride is the dilated extent", POOLS)(
+    default_stride(lambda window: window.effective_kernel)
+)
 
 # --- POOL-2: channels and samples never mix --------------------------------------------------------------
 
@@ -100,45 +80,15 @@ def pooled_across(axis: int) -> Callable[[Asked], Asked]:
     return changing_outputs(change)
 
 
-PAGE.call_twist(
-    "pooled across channels",
-    "POOL-2",
-    ("max_pool", "avg_pool"),
-    says="with every window taken over all channels",
-    look="Each channel is pooled by itself: reduce over the axes of the window only, not over the channels.",
-)(pooled_across(1))
+PAGE.call_twist("pooled across channels", ("max_pool", "avg_pool"))(pooled_across(1))
 
-PAGE.call_twist(
-    "pooled across the batch",
-    "POOL-2",
-    ("max_pool", "avg_pool"),
-    says="with every window taken over all samples",
-    look="Each sample is pooled by itself: reduce over the axes of the window only, not over the batch.",
-)(pooled_across(0))
+PAGE.call_twist("pooled across the batch", ("max_pool", "avg_pool"))(pooled_across(0))
 
-PAGE.call_twist(
-    "first channel pooled only",
-    "POOL-2",
-    POOLS,
-    says="for the first channel, and zeros for all others",
-    look="All channels are pooled. Look for an index 0, or for a return inside of the loop over channels.",
-)(first_only(1))
+PAGE.call_twist("first channel pooled only", POOLS)(first_only(1))
 
-PAGE.call_twist(
-    "first sample pooled only",
-    "POOL-2",
-    POOLS,
-    says="for the first sample, and zeros for all others",
-    look="All samples are pooled. Look for an index 0, or for a return inside of the loop over the batch.",
-)(first_only(0))
+PAGE.call_twist("first sample pooled only", POOLS)(first_only(0))
 
 
-@PAGE.steps_twist(
-    "height and width exchanged in pooling",
-    "POOL-2",
-    POOLS,
-    says="with the input's height taken for its width and the reverse",
-    look="The shape of x is n c h w: look where you unpack it, and at the sizes that follow from it.",
-)
+@PAGE.steps_twist("height and width exchanged in pooling", POOLS)
 def _(steps: Steps) -> Steps:
     return counting(steps, lambda call: steps.output_size(replace(call, size=call.size[::-1])))
