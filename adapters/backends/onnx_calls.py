@@ -44,6 +44,23 @@ def register(
     bound
         Values of parameters that are not claimed, by operator.
     """
+    wrappers = _wrappers(run, indices)
+    for operator in OPERATORS.values():
+        if operator.family in families:
+            claims: dict[str, Any] = {"padding": "low-high", **families[operator.family]}
+            if operator.is_pooling:
+                claims["default_stride"] = False  # without strides ONNX moves by one
+            if operator.family == "max_pool" and indices:
+                claims |= {"indices": True, "index": "nchw"}
+            values = bound.get(operator.name, {})
+            if "padding" in values:
+                del claims["padding"]
+            wrapper = wrappers[operator.family]
+            adapter.implements(operator.name, **claims)(functools.partial(wrapper, **values))
+
+
+def _wrappers(run: Run, indices: bool) -> Mapping[str, Callable[..., Any]]:
+    """What runs a model, by operator family."""
     answer = _answering(run, indices)
 
     def col2im(
@@ -89,24 +106,7 @@ def register(
         flags = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
         return answer("avg_pool", {"x": x}, **window, **flags)[0]
 
-    wrappers: Mapping[str, Callable[..., Any]] = {
-        "col2im": col2im,
-        "conv": conv,
-        "max_pool": max_pool,
-        "avg_pool": avg_pool,
-    }
-    for operator in OPERATORS.values():
-        if operator.family in families:
-            claims: dict[str, Any] = {"padding": "low-high", **families[operator.family]}
-            if operator.is_pooling:
-                claims["default_stride"] = False  # without strides ONNX moves by one
-            if operator.family == "max_pool" and indices:
-                claims |= {"indices": True, "index": "nchw"}
-            values = bound.get(operator.name, {})
-            if "padding" in values:
-                del claims["padding"]
-            wrapper = wrappers[operator.family]
-            adapter.implements(operator.name, **claims)(functools.partial(wrapper, **values))
+    return {"col2im": col2im, "conv": conv, "max_pool": max_pool, "avg_pool": avg_pool}
 
 
 def register_same(adapter: Adapter, run: Run, families: Mapping[str, Mapping[str, Any]]) -> None:
