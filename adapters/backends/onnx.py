@@ -12,7 +12,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from convform.adapters.adapter import Adapter
-from convform.adapters.backends import onnx_models
+from convform.adapters.backends import onnx_calls, onnx_models
 from convform.adapters.layout import Array
 
 _RUNNING = """\
@@ -37,7 +37,7 @@ def make() -> Adapter:
         bound[f"max_pool{rank}d"] = {"padding": ((0, 0),) * rank}
         bound[f"avg_pool{rank}d"] = {"ceil_mode": False}
     families: dict[str, dict[str, Any]] = {"col2im": {}, "conv": {}, "max_pool": {}, "avg_pool": {}}
-    onnx_models.register(adapter, _run, families, indices=False, bound=bound)
+    onnx_calls.register(adapter, _run, families, indices=False, bound=bound)
     return adapter
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import onnxruntime
 
 from convform.adapters.adapter import Adapter
-from convform.adapters.backends import onnx_models
+from convform.adapters.backends import onnx_calls, onnx_models
 from convform.adapters.layout import Array
 
 _RUNNING = """\
@@ -41,14 +41,14 @@ def make(name: str = "onnxruntime", *, indices: bool = True) -> Adapter:
     families: dict[str, dict[str, Any]] = {"max_pool": {"dtypes": _MAX_POOL, **below}}
     if indices:
         families |= {"col2im": {}, "conv": {}, "avg_pool": below}
-    onnx_models.register(adapter, _run, families, indices=indices)
+    onnx_calls.register(adapter, _run, families, indices=indices)
     return adapter
 
 
 def make_same() -> Adapter:
     """Describe ONNX Runtime on the CPU, padding in words."""
     adapter = _adapter("onnxruntime-same", indices=False)
-    onnx_models.register_same(adapter, _run, {"conv": {}, "max_pool": {"dtypes": _MAX_POOL}})
+    onnx_calls.register_same(adapter, _run, {"conv": {}, "max_pool": {"dtypes": _MAX_POOL}})
     return adapter
 
 
