@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from convform.adapters import Adapter, Unavailable
@@ -13,9 +13,10 @@ from convform.conformance.inference.functions import expression_of, given_or_inf
 from convform.conformance.inference.targets import found_adapters
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.reports.report import Report
+from convform.conformance.reports.results import OperatorReport
 from convform.conformance.running.judge import Progress, judge
-from convform.conformance.running.preparing import selected_operators, switches_of
-from convform.conformance.subjects.guard import watching
+from convform.conformance.running.preparing import Setting, selected_operators, switches_of
+from convform.conformance.subjects.guard import Printed, Remark, watching
 from convform.conformance.subjects.isolation import isolated as in_own_process
 
 DEFAULT_SEED = 0
@@ -99,31 +100,23 @@ def check(
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
     started = time.perf_counter()
-    used = DEFAULT_SEED if seed is None else seed
+    setting = Setting(
+        adapter.origin or origin,
+        adapter.name,
+        PROFILES[profile],
+        DEFAULT_SEED if seed is None else seed,
+        origin,
+        adapter.isolated if isolated is None else isolated,
+        limits,
+        found_adapters,
+    )
     names = selected_operators(adapter, operators)
     switches = switches_of(adapter)
-    own_process = adapter.isolated if isolated is None else isolated
-    if jobs > 1:
-        from convform.conformance.running import jobs as parallel  # few runs need other processes
-
-        how = {
-            "profile": PROFILES[profile],
-            "seed": used,
-            "isolated": own_process,
-            "limits": limits,
-            "find": found_adapters,
-        }
-        setting = parallel.setting_of(adapter, origin, **how)
-        reports, remarks, printed = parallel.in_parallel(adapter, names, setting, jobs, progress)
-    else:
-        own = in_own_process(adapter, origin, limits) if own_process else contextlib.nullcontext(adapter)
-        with own as judged, watching(used) as conduct:
-            reports = judge(judged, names, PROFILES[profile], used, origin, progress, shrink_known=False)
-        remarks, printed = conduct.remarks, conduct.printed
+    reports, remarks, printed = _judged(adapter, names, setting, jobs, progress)
     return Report(
         adapter.name,
         adapter.version,
-        used,
+        setting.seed,
         profile,
         level,
         time.perf_counter() - started,
@@ -133,3 +126,18 @@ def check(
         switches,
         adapter.left_out,
     )
+
+
+def _judged(
+    adapter: Adapter, names: Sequence[str], setting: Setting, jobs: int, progress: Progress | None
+) -> tuple[list[OperatorReport], tuple[Remark, ...], Printed]:
+    """Judge in this process, or in several; what the subject does besides answering is noted."""
+    if jobs > 1:
+        from convform.conformance.running.jobs import in_parallel  # few runs need other processes
+
+        return in_parallel(adapter, names, setting, jobs, progress)
+    seed, origin = setting.seed, setting.origin
+    own = in_own_process(adapter, origin, setting.limits) if setting.isolated else nullcontext(adapter)
+    with own as judged, watching(seed) as conduct:
+        reports = judge(judged, names, setting.profile, seed, origin, progress, shrink_known=False)
+    return reports, conduct.remarks, conduct.printed

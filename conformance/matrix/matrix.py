@@ -33,9 +33,9 @@ from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
 from convform.conformance.reports.results import BROKEN, CONFORMS, Failed, OperatorReport
-from convform.conformance.running.jobs import JudgeEnded, Setting, judged, pool
+from convform.conformance.running.jobs import JudgeEnded, judged, pool
 from convform.conformance.running.judge import judge
-from convform.conformance.running.preparing import selected_operators, switches_of
+from convform.conformance.running.preparing import Setting, selected_operators, switches_of
 from convform.conformance.running.smoke import smoke
 from convform.conformance.subjects.guard import quiet, watching
 from convform.spec.operators import OPERATORS

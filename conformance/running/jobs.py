@@ -19,15 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
-from typing import Any
 
-from convform.adapters import Adapter, AdapterError, find
-from convform.adapters.process.client import Limits
+from convform.adapters import Adapter, AdapterError
 from convform.conformance.laws.index import laws_of
-from convform.conformance.laws.law import Profile
 from convform.conformance.reports.results import Holds, LawResult, OperatorReport, Violated
 from convform.conformance.running.judge import Progress, diagnosed
 from convform.conformance.running.limits import known_limits_applied
+from convform.conformance.running.preparing import Setting
 from convform.conformance.running.smoke import SMOKE, smoke
 from convform.conformance.running.trial import run_law
 from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
@@ -35,34 +33,6 @@ from convform.conformance.subjects.isolation import isolated
 from convform.conformance.subjects.subject import Subject
 from convform.spec.clauses import LEVELS
 from convform.spec.operators import OPERATORS
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a process of the pool finds and judges an adapter.
-
-    Attributes
-    ----------
-    target, adapter
-        What `convform.adapters.find` finds it by, and its name.
-    profile, seed
-        As for `convform.conformance.check`.
-    origin
-        What reproducers load it by.
-    isolated, limits
-        Whether to judge it in a process of its own, and what that may spend.
-    find
-        Finds the adapters of the target in the other process, and so must be a function of some module.
-    """
-
-    target: str
-    adapter: str
-    profile: Profile
-    seed: int
-    origin: str | None = None
-    isolated: bool = False
-    limits: Limits | None = None
-    find: Callable[[str], Sequence[Adapter]] = find
 
 
 @dataclass(frozen=True)
@@ -95,8 +65,13 @@ def in_parallel(
     Raises
     ------
     AdapterError
-        If another process cannot find the adapter, or the subject ends it.
+        If it is not known where another process could find the adapter, or it cannot, or the subject ends it.
     """
+    if setting.target is None:
+        raise AdapterError(
+            f"the adapter {adapter.name!r} was not loaded from anywhere, so no other process can find it",
+            f"save it in a file and load it: load('hw.py:{adapter.name}'); or leave jobs out",
+        )
     note = progress or (lambda operator, law: None)
     done: dict[tuple[str, str], Done] = {}
     with pool(jobs) as processes:
@@ -228,7 +203,8 @@ def _end_with_parent() -> None:
 def judged(setting: Setting) -> Adapter:
     """Find the adapter in this process, in a process of its own where that is asked for."""
     with quiet():
-        adapters = setting.find(setting.target)
+        assert setting.target is not None
+    adapters = setting.find(setting.target)
     adapter = next(adapter for adapter in adapters if adapter.name == setting.adapter)
     if not setting.isolated:
         return adapter
@@ -270,20 +246,3 @@ def _diagnose(setting: Setting, operator: str, results: Sequence[LawResult]) -> 
         subject, _ = _smoked(setting, operator)
     assert subject is not None
     return _watched(setting.seed, lambda: diagnosed(subject, results, setting.seed))
-
-
-def setting_of(adapter: Adapter, origin: str | None, **how: Any) -> Setting:
-    """Say how another process finds an adapter.
-
-    Raises
-    ------
-    AdapterError
-        If it is not known where that could find it.
-    """
-    target = adapter.origin or origin
-    if target is None:
-        raise AdapterError(
-            f"the adapter {adapter.name!r} was not loaded from anywhere, so no other process can find it",
-            f"save it in a file and load it: load('hw.py:{adapter.name}'); or leave jobs out",
-        )
-    return Setting(target, adapter.name, origin=origin, **how)

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from convform.adapters import Adapter, AdapterError, KnownLimit, Switch
+from convform.adapters import Adapter, AdapterError, KnownLimit, Switch, find
 from convform.adapters.errors import closest
+from convform.adapters.process.client import Limits
 from convform.conformance.diagnosis.condition import WORDS, parsed
 from convform.conformance.laws.index import laws_of
+from convform.conformance.laws.law import Profile
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.subjects.guard import first_line
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an adapter is judged, and how another process finds it.
+
+    Attributes
+    ----------
+    target, adapter
+        What `convform.adapters.find` finds it by, None where that is not known; and its name.
+    profile, seed
+        As for `convform.conformance.check`.
+    origin
+        What reproducers load it by.
+    isolated, limits
+        Whether to judge it in a process of its own, and what that may spend.
+    find
+        Finds the adapters of the target in the other process, and so must be a function of some module.
+    """
+
+    target: str | None
+    adapter: str
+    profile: Profile
+    seed: int
+    origin: str | None = None
+    isolated: bool = False
+    limits: Limits | None = None
+    find: Callable[[str], Sequence[Adapter]] = find
 
 
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
