@@ -115,6 +115,9 @@ def _limits_everywhere(adapter: Adapter) -> None:
     known("max_pool?d*", "MAXPOOL-4", shows="values",
           reason="NaN wins or loses by its place in the window, and −inf ties with the padding.",
           link=f"{_SOURCE}/mixin/reduce.py")
+    known("max_pool?d*", "MAXPOOL-3 MAXPOOL-4", when="ceil_mode is on", shows="shape", always=False,
+          reason="Ceil rounding drops every window in the padding at the end, not the last one alone.",
+          link=f"{_SOURCE}/mixin/op.py")
     known("max_pool?d* avg_pool?d*", "worked_examples", ranks=(2,), when="ceil_mode is on",
           reason="Ceil rounding drops every window in the padding at the end, not the last one alone.",
           link=f"{_SOURCE}/mixin/op.py")
