@@ -55,14 +55,11 @@ def check(
         What `convform.adapters.load` finds the adapter by; reproducers use it.
     progress
         Called with operator and law before each law.
-    isolated
-        Whether to judge it in a process of its own; None leaves that to the adapter.
-    limits
-        What that process may spend.
+    isolated, limits
+        Whether to judge it in a process of its own (None leaves that to the adapter); what that may spend.
     jobs
-        Number of processes that laws are spread over. What is found does not depend on it. The adapter must
-        be one that other processes find, too; in a script, the call belongs under ``if __name__ ==
-        "__main__":``.
+        Number of processes that laws are spread over, which must find the adapter, too; in a script, the
+        call belongs under ``if __name__ == "__main__":``.
     **functions
         Functions or layer classes by operator, a dot written as an underscore: ``conv2d=my_conv,
         conv2d_backward=my_gradient``. Their layouts and parameters are found by experiment.
@@ -89,27 +86,31 @@ def check(
     """
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
+    adapter = given_or_inferred(adapter, functions)
+    origin = expression_of(functions) if functions and origin is None else origin
+    own_process = adapter.isolated if isolated is None else isolated
+    seed = DEFAULT_SEED if seed is None else seed
+    found_by = adapter.origin or origin, adapter.name
+    setting = Setting(*found_by, PROFILES[profile], seed, origin, own_process, limits, found_adapters)
+    return _report(adapter, operators, setting, level, jobs, progress)
+
+
+def _report(
+    adapter: Adapter,
+    operators: Sequence[str] | None,
+    setting: Setting,
+    level: str,
+    jobs: int,
+    progress: Progress | None,
+) -> Report:
     if level not in ("core", "strict"):
         raise ValueError(f"level={level!r}: expected core or strict")
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: expected at least 1")
-    adapter = given_or_inferred(adapter, functions)
-    if functions and origin is None:
-        origin = expression_of(functions)
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
     started = time.perf_counter()
-    setting = Setting(
-        adapter.origin or origin,
-        adapter.name,
-        PROFILES[profile],
-        DEFAULT_SEED if seed is None else seed,
-        origin,
-        adapter.isolated if isolated is None else isolated,
-        limits,
-        found_adapters,
-    )
     names = selected_operators(adapter, operators)
     switches = switches_of(adapter)
     reports, remarks, printed = _judged(adapter, names, setting, jobs, progress)
@@ -117,7 +118,7 @@ def check(
         adapter.name,
         adapter.version,
         setting.seed,
-        profile,
+        setting.profile.name,
         level,
         time.perf_counter() - started,
         tuple(reports),

@@ -70,7 +70,7 @@ def _with_kernel(homework: Homework, draft: Draft) -> Draft:
         return draft
     operator = OPERATORS[draft.operator]
     lengths = {axis: size + 2 if axis in "dhw" else size for axis, size in _lengths_for(draft).items()}
-    probe = probe_of(operator, lengths, (3, 2, 2)[: operator.rank])
+    probe = probe_of(operator, lengths, kernel=(3, 2, 2)[: operator.rank])
     answer = _answer(homework, draft, probe)
     shape = _expects(draft, probe).shape
     if answer is not None and sorted(answer.shape) == sorted(shape):
@@ -108,7 +108,7 @@ def _with_max_padding(homework: Homework, draft: Draft) -> Draft:
 
     def answers(padding: int) -> bool:
         rank = operator.rank
-        probe = probe_of(operator, lengths, (3,) * rank, stride=(1,) * rank, padding=(padding,) * rank)
+        probe = probe_of(operator, lengths, kernel=(3,) * rank, stride=(1,) * rank, padding=(padding,) * rank)
         return _answer(homework, draft, probe) is not None
 
     if not answers(1) or answers(3):

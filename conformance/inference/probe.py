@@ -85,29 +85,25 @@ def _parameter(name: str, value: Any, form: str) -> Any:
 def probe_of(
     operator: Operator,
     lengths: Mapping[str, int],
-    kernel: Sequence[int] | None = None,
     *,
-    stride: Sequence[int] | None = None,
-    padding: Sequence[int] | None = None,
-    dilation: Sequence[int] | None = None,
     default_stride: bool = False,
     bias: bool = False,
     negative: bool = False,
     evaluate: Evaluate = reference.evaluate,
+    **window: Sequence[int] | None,
 ) -> Probe:
-    """Make a probe: distinct positive integers, stride 1 (pooling: the kernel size), no padding."""
+    """Make a probe: distinct positive integers, kernel 2, stride 1 (pooling: the kernel size), no padding."""
     rank = operator.rank
-    kernel = tuple(kernel or (2,) * rank)
+    kernel = tuple(window.get("kernel") or (2,) * rank)
     given: dict[str, Any] = {
         "kernel": kernel,
-        "stride": tuple(stride or (kernel if operator.is_pooling else (1,) * rank)),
-        "padding": tuple(padding or (0,) * rank),
-        "dilation": tuple(dilation or (1,) * rank),
+        "stride": tuple(window.get("stride") or (kernel if operator.is_pooling else (1,) * rank)),
+        "padding": tuple(window.get("padding") or (0,) * rank),
+        "dilation": tuple(window.get("dilation") or (1,) * rank),
     }
-    window = Window.of(kernel, given["stride"], given["padding"], given["dilation"])
+    output = Window.of(**given).output_size([lengths[axis] for axis in SPATIAL_AXES[rank]])
     sizes = dict(lengths)
-    spatial = SPATIAL_AXES[rank]
-    for axis, k, o in zip(spatial, kernel, window.output_size([sizes[a] for a in spatial]), strict=True):
+    for axis, k, o in zip(SPATIAL_AXES[rank], kernel, output, strict=True):
         sizes["k" + axis], sizes["o" + axis] = k, o
     sizes["i"] = sizes["c"]
     rng = np.random.default_rng(7)
