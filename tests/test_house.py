@@ -45,6 +45,9 @@ MOST_MODULES = 16
 MOST_LINES = 80
 MOST_PARAMETERS = 8
 
+BOUND = ("self", "cls", "xp")
+"""Parameters that nobody passes: what a method, or an operator of an array namespace, is bound to."""
+
 MANY_PARAMETERS = ("adapters.adapter", "conformance.doors.python")
 """Modules in which people type the parameters: `Adapter` and `check`; with them the public functions of the
 reference and the commands of the command line."""
@@ -142,7 +145,7 @@ def functions_of(module: Module) -> Iterator[ast.FunctionDef]:
 def parameters(function: ast.FunctionDef) -> int:
     arguments = function.args
     named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return len([argument for argument in named if argument.arg not in ("self", "cls")])
+    return len([argument for argument in named if argument.arg not in BOUND])
 
 
 def may_take_many(module: Module, function: ast.FunctionDef) -> bool:
