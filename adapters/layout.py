@@ -159,11 +159,6 @@ class Layout:
         return tuple(axis for axis in self.axes if axis not in self._order)
 
     @cached_property
-    def is_canonical(self) -> bool:
-        """Whether the native array is the canonical one: every axis, in order, nothing merged."""
-        return self.groups == tuple((axis,) for axis in self.axes)
-
-    @cached_property
     def _order(self) -> tuple[str, ...]:
         return tuple(axis for group in self.groups for axis in group)
 

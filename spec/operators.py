@@ -108,6 +108,8 @@ class Family:
     kind
         What becomes of the elements of a window: ``"gathers"`` hands them out, ``"sums"``, ``"selects"`` one
         of them, ``"averages"``.
+    linear
+        Whether every output is linear in each of its factors, whatever the other inputs hold.
     factors
         The inputs that each output is linear in, one at a time; none for what is selected.
     terms
@@ -140,6 +142,7 @@ class Family:
     outputs: Mapping[str, str]
     parameters: tuple[str, ...]
     kind: str
+    linear: bool
     factors: Mapping[str, tuple[str, ...]]
     terms: Mapping[str, Callable[[Sizes], int]]
     clauses: Mapping[str, tuple[str, ...]]
@@ -169,11 +172,6 @@ class Family:
     def first_clause(self) -> str:
         """The clause to begin with."""
         return next(iter(self.clauses.values()))[0]
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether every output is linear in each of its factors, whatever the other inputs hold."""
-        return self.kind != "selects" and all(self.factors.values())
 
     @property
     def has_weights(self) -> bool:
@@ -245,7 +243,7 @@ class Operator:
     @property
     def is_linear(self) -> bool:
         """Whether every output is linear in each input (bilinear for convolution)."""
-        return self.row.is_linear
+        return self.row.linear
 
 
 _X, _COLS, _W, _B = "n c {x}", "n c {k} {o}", "o i {k}", "o"
@@ -273,13 +271,14 @@ _ROWS = (
     Family(
         "im2col",
         "im2col{r}",
-        {"x": _X},
-        {"cols": _COLS},
-        ("kernel", *_WINDOW),
-        "gathers",
-        {"cols": ("x",)},
-        {"cols": _one},
-        _about(
+        inputs={"x": _X},
+        outputs={"cols": _COLS},
+        parameters=("kernel", *_WINDOW),
+        kind="gathers",
+        linear=True,
+        factors={"cols": ("x",)},
+        terms={"cols": _one},
+        clauses=_about(
             values="IM2COL-1 WINDOW-1",
             channels="LAYOUT-1",
             batch="LAYOUT-1",
@@ -294,13 +293,14 @@ _ROWS = (
     Family(
         "col2im",
         "col2im{r}",
-        {"cols": _COLS},
-        {"x": _X},
-        ("input_size", "kernel", *_WINDOW),
-        "sums",
-        {"x": ("cols",)},
-        {"x": _taps},
-        _about(
+        inputs={"cols": _COLS},
+        outputs={"x": _X},
+        parameters=("input_size", "kernel", *_WINDOW),
+        kind="sums",
+        linear=True,
+        factors={"x": ("cols",)},
+        terms={"x": _taps},
+        clauses=_about(
             values="COL2IM-1 WINDOW-1",
             channels="LAYOUT-1",
             batch="LAYOUT-1",
@@ -319,13 +319,14 @@ _ROWS = (
     Family(
         "conv",
         "conv{r}",
-        {"x": _X, "w": _W, "b": _B},
-        {"y": _CONV_Y},
-        _CONV,
-        "sums",
-        {"y": ("x", "w")},
-        {"y": lambda size: size["i"] * size["taps"] + 1},
-        _about(
+        inputs={"x": _X, "w": _W, "b": _B},
+        outputs={"y": _CONV_Y},
+        parameters=_CONV,
+        kind="sums",
+        linear=True,
+        factors={"y": ("x", "w")},
+        terms={"y": lambda size: size["i"] * size["taps"] + 1},
+        clauses=_about(
             values="CONV-1 WINDOW-1",
             channels="CONV-2 LAYOUT-1",
             batch="LAYOUT-1 CONV-2",
@@ -347,17 +348,18 @@ _ROWS = (
     Family(
         "conv.backward",
         "conv{r}.backward",
-        {"x": _X, "w": _W, "b": _B, "dy": _CONV_Y},
-        {"dx": _X, "dw": _W, "db": _B},
-        _CONV,
-        "sums",
-        {"dx": ("w", "dy"), "dw": ("x", "dy"), "db": ("dy",)},
-        {
+        inputs={"x": _X, "w": _W, "b": _B, "dy": _CONV_Y},
+        outputs={"dx": _X, "dw": _W, "db": _B},
+        parameters=_CONV,
+        kind="sums",
+        linear=True,
+        factors={"dx": ("w", "dy"), "dw": ("x", "dy"), "db": ("dy",)},
+        terms={
             "dx": lambda size: size["o"] // size["groups"] * size["taps"],
             "dw": lambda size: size["n"] * size["windows"],
             "db": lambda size: size["n"] * size["windows"],
         },
-        _about(
+        clauses=_about(
             dx="CONVGRAD-1 CONV-1",
             dw="CONVGRAD-2 CONV-1",
             db="CONVGRAD-3",
@@ -384,13 +386,14 @@ _ROWS = (
     Family(
         "max_pool",
         "max_pool{r}",
-        {"x": _X},
-        {"y": _POOL_Y, "indices": _POOL_Y},
-        _MAX,
-        "selects",
-        {"y": (), "indices": ()},
-        {"y": _one, "indices": _one},
-        _about(
+        inputs={"x": _X},
+        outputs={"y": _POOL_Y, "indices": _POOL_Y},
+        parameters=_MAX,
+        kind="selects",
+        linear=False,
+        factors={"y": (), "indices": ()},
+        terms={"y": _one, "indices": _one},
+        clauses=_about(
             values="MAXPOOL-1 WINDOW-1",
             channels="POOL-2 LAYOUT-1",
             batch="POOL-2 LAYOUT-1",
@@ -412,13 +415,14 @@ _ROWS = (
     Family(
         "max_pool.backward",
         "max_pool{r}.backward",
-        {"x": _X, "dy": _POOL_Y},
-        {"dx": _X},
-        _MAX,
-        "selects",
-        {"dx": ("dy",)},
-        {"dx": _taps},
-        _about(
+        inputs={"x": _X, "dy": _POOL_Y},
+        outputs={"dx": _X},
+        parameters=_MAX,
+        kind="selects",
+        linear=False,
+        factors={"dx": ("dy",)},
+        terms={"dx": _taps},
+        clauses=_about(
             values="MAXGRAD-1 MAXPOOL-1",
             channels="POOL-2 LAYOUT-1",
             batch="POOL-2 LAYOUT-1",
@@ -438,13 +442,14 @@ _ROWS = (
     Family(
         "avg_pool",
         "avg_pool{r}",
-        {"x": _X},
-        {"y": _POOL_Y},
-        _AVG,
-        "averages",
-        {"y": ("x",)},
-        {"y": _taps},
-        _about(
+        inputs={"x": _X},
+        outputs={"y": _POOL_Y},
+        parameters=_AVG,
+        kind="averages",
+        linear=True,
+        factors={"y": ("x",)},
+        terms={"y": _taps},
+        clauses=_about(
             values="AVGPOOL-1 WINDOW-1",
             channels="POOL-2 LAYOUT-1",
             batch="POOL-2 LAYOUT-1",
@@ -464,13 +469,14 @@ _ROWS = (
     Family(
         "avg_pool.backward",
         "avg_pool{r}.backward",
-        {"x": _X, "dy": _POOL_Y},
-        {"dx": _X},
-        _AVG,
-        "averages",
-        {"dx": ("dy",)},
-        {"dx": _taps},
-        _about(
+        inputs={"x": _X, "dy": _POOL_Y},
+        outputs={"dx": _X},
+        parameters=_AVG,
+        kind="averages",
+        linear=True,
+        factors={"dx": ("dy",)},
+        terms={"dx": _taps},
+        clauses=_about(
             values="AVGGRAD-1",
             channels="POOL-2 LAYOUT-1",
             batch="POOL-2 LAYOUT-1",

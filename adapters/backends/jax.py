@@ -50,7 +50,7 @@ def make() -> Adapter:
         install="pip install 'convform[jax]'",
         script=script,
     )
-    for operator in OPERATORS.values():
+    for operator in (operator for operator in OPERATORS.values() if operator.family in _FAMILIES):
         (function, *_), dtypes = _FAMILIES[operator.family]
         # The gradient of a maximum does not crop: it refuses negative padding.
         crops = operator.family != "max_pool.backward"

@@ -101,6 +101,10 @@ class Case:
         output = self.output_size or window.output_size([sizes[axis] for axis in spatial])
         return {**sizes, **window_sizes(window, output), "groups": given.get("groups", 1)}
 
+    def terms(self, output: str) -> int:
+        """K: number of terms in each sum of an output."""
+        return self.operator.row.terms[output](self.sizes)
+
     def with_inputs(self, **arrays: np.ndarray) -> Case:
         """Return the same case with some arrays replaced."""
         return replace(self, inputs=MappingProxyType({**self.inputs, **arrays}))

@@ -66,12 +66,12 @@ def exact(case: Case, evaluate: Evaluate = reference.evaluate, arithmetic: str =
         evaluate is reference.evaluate and _divisors_are_powers_of_two(case)
     ):
         for name, magnitude in _magnitudes(case, evaluate).items():
-            tolerance[name] = (_terms(case, name) + 2) * unit_roundoff(case.dtype.name) * magnitude
+            tolerance[name] = (case.terms(name) + 2) * unit_roundoff(case.dtype.name) * magnitude
     elif case.operator.is_gradient and not case.operator.is_linear and evaluate is not reference.evaluate:
         # A dialect may split a tie's gradient: shares are rounded quotients, unless they are integers.
         magnitude = _of_absolute_gradient(case, evaluate)
         if np.any(magnitude != np.rint(magnitude)):
-            tolerance["dx"] = (_terms(case, "dx") + 2) * unit_roundoff(case.dtype.name) * magnitude
+            tolerance["dx"] = (case.terms("dx") + 2) * unit_roundoff(case.dtype.name) * magnitude
     return Expected(values, tolerance, {}, {})
 
 
@@ -104,7 +104,7 @@ def bounded(case: Case, arithmetic: str = "sum", evaluate: Evaluate = reference.
         if arithmetic == "transform":
             tolerance[name] = slack * _transform_bound(case, name, magnitude)
             continue
-        k = _terms(case, name)
+        k = case.terms(name)
         last = _output_rounding(case, np.abs(values[name]).astype(np.float64))
         scale[name] = u * magnitude + last
         tolerance[name] = (k + 2) * u * magnitude + last
@@ -147,11 +147,6 @@ def rounding(
     if case.geometry is not None and case.geometry.contents == "real":
         return bounded(case, arithmetic, evaluate).tolerance
     return exact(case, evaluate, arithmetic).tolerance
-
-
-def _terms(case: Case, output: str) -> int:
-    """K: number of terms in each sum of an output."""
-    return case.operator.row.terms[output](case.sizes)
 
 
 def _magnitudes(case: Case, evaluate: Evaluate) -> dict[str, np.ndarray]:

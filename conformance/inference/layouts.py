@@ -7,7 +7,6 @@ defective homework the layout with the best agreement counts.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -239,8 +238,3 @@ def _inside(path: str, item: Any) -> list[tuple[str, Any]]:
             except Exception:  # a property of the homework that cannot be read yet
                 continue
     return found
-
-
-def size_of(pattern: str, lengths: Mapping[str, int]) -> int:
-    """Number of elements of an array in a layout without merged axes."""
-    return math.prod(lengths[axis] for axis in pattern.split())

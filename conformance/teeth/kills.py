@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,14 +141,6 @@ class Summary:
     def survived(self) -> int:
         """Runs in which no law that cites the clause was violated."""
         return self.runs - self.caught - self.within_rounding
-
-
-def by_clause(kills: Sequence[Kill]) -> Mapping[str, Summary]:
-    """Figures for each clause, in the order of the rows."""
-    groups: dict[str, list[Kill]] = {}
-    for row in kills:
-        groups.setdefault(row.clause, []).append(row)
-    return {clause: Summary.of(rows) for clause, rows in groups.items()}
 
 
 def rows_table(kills: Sequence[Kill]) -> Table:

@@ -19,7 +19,7 @@ from convform.reference.misreadings.avg_pool import (
 )
 from convform.reference.misreadings.max_pool_backward import misread_windows
 from convform.reference.misreadings.misreading import Page, misread_dy
-from convform.reference.misreadings.steps import Positions, Steps, assign
+from convform.reference.misreadings.steps import Positions, assign
 
 PAGE = Page("avg_pool_backward")
 
@@ -46,9 +46,7 @@ PAGE.steps_twist("overhang counted in the gradient", (AVG_GRADIENT,), dialect=("
 )
 
 
-@PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))
-def _(steps: Steps) -> Steps:
-    return replace(steps, add=assign)
+PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))(lambda steps: replace(steps, add=assign))
 
 
 # --- AVGGRAD-2: refused dy -------------------------------------------------------------------------------

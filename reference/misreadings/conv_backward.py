@@ -117,19 +117,13 @@ PAGE.call_twist("dx with the channels not exchanged", GRADIENT)(
 )
 
 
-@PAGE.steps_twist("dx ignores the stride", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return added_at(steps, unstrided)
+PAGE.steps_twist("dx ignores the stride", GRADIENT)(lambda steps: added_at(steps, unstrided))
 
 
-@PAGE.steps_twist("dx ignores the dilation", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return added_at(steps, undilated)
+PAGE.steps_twist("dx ignores the dilation", GRADIENT)(lambda steps: added_at(steps, undilated))
 
 
-@PAGE.steps_twist("dx ignores the padding", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return added_at(steps, unpadded)
+PAGE.steps_twist("dx ignores the padding", GRADIENT)(lambda steps: added_at(steps, unpadded))
 
 
 PAGE.call_twist("dx of the padded input", GRADIENT)(cropping_dx(lambda dx, inputs, call: dx))
@@ -216,19 +210,13 @@ PAGE.call_twist("dw transposed", GRADIENT)(
 )
 
 
-@PAGE.steps_twist("dw ignores the stride", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return read_at(steps, unstrided)
+PAGE.steps_twist("dw ignores the stride", GRADIENT)(lambda steps: read_at(steps, unstrided))
 
 
-@PAGE.steps_twist("dw ignores the dilation", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return read_at(steps, undilated)
+PAGE.steps_twist("dw ignores the dilation", GRADIENT)(lambda steps: read_at(steps, undilated))
 
 
-@PAGE.steps_twist("dw ignores the padding", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return read_at(steps, unpadded)
+PAGE.steps_twist("dw ignores the padding", GRADIENT)(lambda steps: read_at(steps, unpadded))
 
 
 # --- CONVGRAD-3: gradient in the bias --------------------------------------------------------------------

@@ -110,9 +110,7 @@ def _(steps: Steps) -> Steps:
     return replace(steps, share=share, add=assign)
 
 
-@PAGE.steps_twist("overlapping windows overwritten", (MAX_GRADIENT,))
-def _(steps: Steps) -> Steps:
-    return replace(steps, add=assign)
+PAGE.steps_twist("overlapping windows overwritten", (MAX_GRADIENT,))(lambda steps: replace(steps, add=assign))
 
 
 @PAGE.steps_twist("one mask for the whole plane", (MAX_GRADIENT,))
