@@ -29,26 +29,18 @@ from convform.adapters.implementation import Implementation
 from convform.adapters.layout import Layout
 from convform.adapters.limits import KnownLimit, limit_of
 from convform.adapters.scripts import Script
-from convform.spec.operators import DIALECTS, OPERATORS, PARAMETERS, RANKS, SPATIAL_AXES, Operator, axes
+from convform.spec.operators import (
+    DIALECTS,
+    LAYOUT_OF,
+    OPERATORS,
+    PARAMETERS,
+    RANKS,
+    SPATIAL_AXES,
+    Operator,
+    axes,
+)
 
 Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
-
-
-# The layout argument that each array follows.
-_KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "x": "input",
-        "dx": "input",
-        "w": "weight",
-        "dw": "weight",
-        "b": "bias",
-        "db": "bias",
-        "cols": "columns",
-        "y": "output",
-        "dy": "output",
-        "indices": "output",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -427,7 +419,7 @@ def _layouts_of(where: str, operator: Operator, given: Mapping[str, Layout]) -> 
     layouts = {}
     for name, pattern in (operator.inputs | operator.outputs).items():  # type: ignore[operator]
         array_axes = tuple(pattern.split())
-        kind = _KINDS[name]
+        kind = LAYOUT_OF[name]
         if kind in given:
             # Channels of an output are written o; a pooling operator calls them c.
             layout = given[kind] if "o" in array_axes or kind != "output" else given[kind].renamed({"o": "c"})
@@ -526,7 +518,7 @@ def _takes(where: str, operator: Operator, function: Callable[..., Any]) -> tupl
                 f"parameters are {', '.join(allowed)}",
             )
         if name not in allowed:
-            elsewhere = name in PARAMETERS or name in _KINDS
+            elsewhere = name in PARAMETERS or name in LAYOUT_OF
             raise AdapterError(
                 f"{where} takes {name!r}, which "
                 + (f"{operator.name} does not have" if elsewhere else "is no parameter of the standard")

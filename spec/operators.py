@@ -59,6 +59,17 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
 """Every parameter of the standard. For pooling, ``stride`` may be None: the kernel size."""
 
 
+LAYOUT_OF: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("x", "dx"), "input"),
+        **dict.fromkeys(("w", "dw"), "weight"),
+        **dict.fromkeys(("b", "db"), "bias"),
+        **dict.fromkeys(("y", "dy", "indices"), "output"),
+        "cols": "columns",
+    }
+)
+"""The layout that each array follows."""
+
 DIALECTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "ties": ("last", "split", "all"),

@@ -16,7 +16,6 @@ from convform.conformance.inference.draft import Draft
 from convform.conformance.inference.homework import Homework
 from convform.conformance.inference.layouts import agreement, leaves
 from convform.conformance.inference.probe import (
-    KINDS,
     axes_left_out,
     layout_of,
     lengths_of,
@@ -24,7 +23,7 @@ from convform.conformance.inference.probe import (
     probe_of,
 )
 from convform.conformance.inference.writing import CERTAIN, GUESSED, ending_in
-from convform.spec.operators import OPERATORS
+from convform.spec.operators import LAYOUT_OF, OPERATORS
 
 
 def finished(homework: Homework, draft: Draft) -> Draft:
@@ -61,7 +60,7 @@ def _expects(draft: Draft, probe: Any) -> np.ndarray:
     operator = OPERATORS[draft.operator]
     name = next(iter(draft.outputs))
     axes = operator.outputs[name]
-    return layout_of(draft.layouts.get(KINDS[name]) or axes, axes).to_native(probe.expected[name])
+    return layout_of(draft.layouts.get(LAYOUT_OF[name]) or axes, axes).to_native(probe.expected[name])
 
 
 def _with_kernel(homework: Homework, draft: Draft) -> Draft:

@@ -23,7 +23,6 @@ from convform.conformance.inference.draft import ORDER, Draft, Plan, written
 from convform.conformance.inference.homework import Homework
 from convform.conformance.inference.layouts import agreement, leaves
 from convform.conformance.inference.probe import (
-    KINDS,
     Probe,
     axes_left_out,
     layout_of,
@@ -32,7 +31,7 @@ from convform.conformance.inference.probe import (
     probe_of,
 )
 from convform.conformance.inference.search import BIASES, BUDGET, ENOUGH, search_forward
-from convform.spec.operators import OPERATORS, Operator
+from convform.spec.operators import LAYOUT_OF, OPERATORS, Operator
 
 _ROOTS = ("grads", "layer", "x_", "w_", "b_", "recorder")
 _HINTS = {
@@ -291,7 +290,7 @@ def _gradients(
     found: dict[str, _Gradient] = {}
     for name, axes in operator.outputs.items():
         expected = probe.expected[name]
-        layout = layout_of(layouts.get(KINDS[name]) or axes, axes)
+        layout = layout_of(layouts.get(LAYOUT_OF[name]) or axes, axes)
         try:
             native = layout.to_native(expected)
         except ValueError:

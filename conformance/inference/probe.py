@@ -15,24 +15,10 @@ from convform.adapters.layout import Array, Layout
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Evaluate, misread
 from convform.reference.window import Window
-from convform.spec.operators import OPERATORS, SPATIAL_AXES, Operator
+from convform.spec.operators import LAYOUT_OF, OPERATORS, SPATIAL_AXES, Operator
 
 FLAGS = ("groups", "ceil_mode", "count_include_pad")
 """Parameters that are one value for all axes."""
-
-KINDS: Mapping[str, str] = {
-    "x": "input",
-    "dx": "input",
-    "w": "weight",
-    "dw": "weight",
-    "b": "bias",
-    "db": "bias",
-    "cols": "columns",
-    "y": "output",
-    "dy": "output",
-    "indices": "output",
-}
-"""The layout that each array follows."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +46,9 @@ def arguments_for(
     for name in takes:
         if name in probe.inputs:
             axes = probe.operator.inputs[name]
-            arguments[name] = layout_of(layouts.get(KINDS[name]) or axes, axes).to_native(probe.inputs[name])
+            arguments[name] = layout_of(layouts.get(LAYOUT_OF[name]) or axes, axes).to_native(
+                probe.inputs[name]
+            )
         elif name == "input_size":
             axes = OPERATORS[probe.operator.forward].inputs.get("x") or probe.operator.outputs["x"]
             layout = layout_of(layouts.get("input") or axes, axes)
@@ -149,7 +137,7 @@ def axes_left_out(operator: Operator, layouts: Mapping[str, str]) -> set[str]:
     """Axes of the canonical sizes (n, c, o) that some layout leaves out."""
     absent = set()
     for name, axes in {**operator.inputs, **operator.outputs}.items():
-        pattern = layouts.get(KINDS[name])
+        pattern = layouts.get(LAYOUT_OF[name])
         if pattern and name in ("x", "w", "cols"):
             there = set(re.findall(r"\w+", pattern))
             absent |= {axis for axis in axes.split() if axis in "nco" and axis not in there}

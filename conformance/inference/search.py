@@ -28,7 +28,6 @@ from convform.conformance.inference.layouts import (
 )
 from convform.conformance.inference.plans import base_choices
 from convform.conformance.inference.probe import (
-    KINDS,
     RUNG_NOTES,
     RUNGS,
     Probe,
@@ -39,7 +38,7 @@ from convform.conformance.inference.probe import (
     probe_of,
 )
 from convform.conformance.inference.widen import widened
-from convform.spec.operators import SPATIAL_AXES, Operator
+from convform.spec.operators import LAYOUT_OF, SPATIAL_AXES, Operator
 
 ENOUGH = 0.5
 """Agreement from which a draft counts as recognised; a wrong axis order agrees in a few elements only."""
@@ -145,7 +144,7 @@ def _base_drafts(
             if fitted is None:
                 continue
             name, text, fit = fitted
-            output_kind = KINDS[name]
+            output_kind = LAYOUT_OF[name]
             notes: tuple[tuple[str, str], ...] = ()
             if operator.row.has_weights and not operator.is_gradient and fit.agreement < 1.0:
                 mirrored = _mirrored_fit(operator, result, probe, layouts)
@@ -239,7 +238,7 @@ def _read(
     for name, (path, array) in itertools.product(names, found):
         expected, axes = probe.expected[name], operator.outputs[name]
         if operator.is_gradient:
-            only = layouts[KINDS[name]]
+            only = layouts[LAYOUT_OF[name]]
             fit = fit_order(array, expected, axes, only=[only]) if "(" not in only else Fit("", 0.0)
         elif "cols" in operator.outputs:
             absent = [axis for axis in "nc" if axis not in layouts["input"].split()]

@@ -14,7 +14,6 @@ from convform.conformance.inference.draft import WINDOW, Draft, Option, Slot, wr
 from convform.conformance.inference.homework import Homework
 from convform.conformance.inference.probe import (
     FLAGS,
-    KINDS,
     axes_left_out,
     layout_of,
     lengths_of,
@@ -22,7 +21,7 @@ from convform.conformance.inference.probe import (
     probe_of,
 )
 from convform.reference.misreadings.misreading import Evaluate
-from convform.spec.operators import OPERATORS, Operator
+from convform.spec.operators import LAYOUT_OF, OPERATORS, Operator
 
 
 def widened(homework: Homework, draft: Draft) -> Draft:
@@ -110,7 +109,7 @@ def _accepted(
     array = homework.value(text, scope)
     if array is None:
         return None
-    kind = KINDS[output]
+    kind = LAYOUT_OF[output]
     layout = layout_of(draft.layouts[kind], operator.outputs[output])
     shape = layout.shape(probe.sizes)
     if array.ndim != len(shape):
