@@ -273,7 +273,7 @@ def test_every_case_of_every_law_obeys_its_focus(operator):
             assert focus.some_axis is None or any(focus.some_axis(axis) for axis in case.axes)
             assert focus.channels(case.channels)
             assert case.contents in focus.contents
-            assert case.window.output_size(case.spatial)
+            assert case.window.output_size(case.call.size)
 
 
 def test_every_focus_is_a_value_that_tables_can_be_kept_for():
@@ -342,7 +342,7 @@ def test_words_for_padding_are_same_or_valid_along_all_axes(sweep):
     found = set()
     for geometry in tables(space, Focus(), sweep).sweep(None, 0):
         window = geometry.window
-        same = Window.same(geometry.spatial, window.kernel, window.stride, window.dilation)
+        same = Window.same(geometry.call.size, window.kernel, window.stride, window.dilation)
         assert window.padding in (same.padding, ((0, 0), (0, 0)))
         found.add(window.padding == same.padding)
     assert found == {True, False}
