@@ -18,6 +18,7 @@ from convform.conformance.running.judge import Progress, judge
 from convform.conformance.running.preparing import Setting, selected_operators, switches_of
 from convform.conformance.subjects.guard import Printed, Remark, watching
 from convform.conformance.subjects.isolation import isolated as in_own_process
+from convform.spec.clauses import LEVELS
 
 DEFAULT_SEED = 0
 """Without a seed of the caller's, every run is the same run."""
@@ -84,8 +85,7 @@ def check(
     >>> check(im2col=reference.im2col).verdict
     'conforms'
     """
-    if profile not in PROFILES:
-        raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
+    _refuse_unknown(profile, level, jobs)
     adapter = given_or_inferred(adapter, functions)
     origin = expression_of(functions) if functions and origin is None else origin
     own_process = adapter.isolated if isolated is None else isolated
@@ -93,6 +93,15 @@ def check(
     found_by = adapter.origin or origin, adapter.name
     setting = Setting(*found_by, PROFILES[profile], seed, origin, own_process, limits, found_adapters)
     return _report(adapter, operators, setting, level, jobs, progress)
+
+
+def _refuse_unknown(profile: str, level: str, jobs: int) -> None:
+    if profile not in PROFILES:
+        raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
+    if level not in LEVELS:
+        raise ValueError(f"level={level!r}: expected {' or '.join(LEVELS)}")
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs}: expected at least 1")
 
 
 def _report(
@@ -103,10 +112,6 @@ def _report(
     jobs: int,
     progress: Progress | None,
 ) -> Report:
-    if level not in ("core", "strict"):
-        raise ValueError(f"level={level!r}: expected core or strict")
-    if jobs < 1:
-        raise ValueError(f"jobs={jobs}: expected at least 1")
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
