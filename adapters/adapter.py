@@ -28,7 +28,7 @@ from convform.adapters.errors import AdapterError, Unavailable, closest
 from convform.adapters.implementation import Implementation
 from convform.adapters.layout import Layout
 from convform.adapters.limits import KnownLimit, limit_of
-from convform.adapters.scripts import Script
+from convform.adapters.scripts import Script, script_of
 from convform.spec.operators import (
     DIALECTS,
     LAYOUT_OF,
@@ -106,7 +106,8 @@ class Adapter:
     script
         Called with the name of an operator and the parameters as its wrapper gets them: Python source that
         repeats a call with nothing but the library. Given NumPy variables named as the operator's inputs, it
-        assigns a dict ``answer`` of arrays by output. None for an operator that it cannot say.
+        assigns a dict ``answer`` of arrays by output. None for an operator that it cannot say. Where every
+        wrapper is a script as it stands, the lines that come before it will do (`convform.adapters.scripts`).
     switches
         Called without arguments where the wrappers run: the global settings that change arithmetic, each
         with its value, in a `Switch`.
@@ -142,7 +143,7 @@ class Adapter:
         available: Callable[[], str | None] | None = None,
         install: str | None = None,
         isolated: bool = False,
-        script: Script | None = None,
+        script: Script | str | None = None,
         switches: Callable[[], Sequence[Switch]] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
@@ -154,7 +155,7 @@ class Adapter:
         self.available = available
         self.install = install
         self.isolated = isolated
-        self.script = script
+        self.script = self._written(script) if isinstance(script, str) else script
         self.switches = switches
         self.origin: str | None = None  # what `find` found it by: another process finds it there, too
         self.optional_dtypes = tuple(optional_dtypes) and _dtypes(name, optional_dtypes)
@@ -332,6 +333,9 @@ class Adapter:
             raise Unavailable(f"{where}: bfloat16 arrays {missing}", "pip install ml_dtypes")
         self.left_out = (f"bfloat16, whose arrays {missing} (pip install ml_dtypes)",)
         return others
+
+    def _written(self, before: str) -> Script:
+        return lambda operator, parameters: script_of(self[operator], parameters, before)
 
     def _operator(self, name: str) -> Operator:
         if not isinstance(name, str) or name not in OPERATORS:

@@ -7,16 +7,13 @@ pads with zeros, for max pooling as well: nothing says that this is meant, so it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from convform.adapters.adapter import Adapter
 from convform.adapters.layout import Array
-from convform.adapters.scripts import script_of
 
 # DeZero's transforms of data sets, which have no part here, name a type that NumPy no longer has.
 with mock.patch.object(np, "int", int, create=True):
@@ -25,16 +22,10 @@ with mock.patch.object(np, "int", int, create=True):
 Size = tuple[int, ...]
 Answer = dict[str, Array]
 
-
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as a script that needs DeZero only."""
-    return script_of(
-        adapter[operator],
-        parameters,
-        "import numpy as np",
-        "np.int = int  # DeZero 0.0.13 is older than NumPy 1.24",
-        "import dezero",
-    )
+_SCRIPT = """\
+import numpy as np
+np.int = int  # DeZero 0.0.13 is older than NumPy 1.24
+import dezero"""
 
 
 adapter = Adapter(
@@ -42,7 +33,7 @@ adapter = Adapter(
     columns="(n oh ow) (c kh kw)",
     version=version("dezero"),
     install="pip install 'convform[dezero]'",
-    script=script,
+    script=_SCRIPT,
 )
 
 

@@ -7,12 +7,8 @@ zeros and ones. 64-bit numbers are off in JAX unless asked for, which is done he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from convform.adapters.adapter import Adapter
 from convform.adapters.backends import keras_calls
-from convform.adapters.scripts import script_of
 from convform.spec.operators import RANKS
 
 _SCRIPT = """\
@@ -20,11 +16,6 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax, keras, numpy as np
 jax.config.update("jax_enable_x64", True)"""
-
-
-def script(operator: str, parameters: Mapping[str, Any]) -> str:
-    """Write a call as a script that needs Keras and JAX only."""
-    return script_of(adapter[operator], parameters, _SCRIPT)
 
 
 adapter = Adapter(
@@ -36,7 +27,7 @@ adapter = Adapter(
     version=keras_calls.VERSION,
     available=keras_calls.problem,
     install="pip install 'convform[keras]'",
-    script=script,
+    script=_SCRIPT,
 )
 
 

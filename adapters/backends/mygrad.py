@@ -7,23 +7,14 @@ axes in front alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import mygrad
 
 from convform.adapters.adapter import Adapter
 from convform.adapters.layout import Array
-from convform.adapters.scripts import script_of
 from convform.spec.operators import RANKS
 
 Size = tuple[int, ...]
 Answer = dict[str, Array]
-
-
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as a script that needs MyGrad only."""
-    return script_of(adapter[operator], parameters, "import mygrad.nnet")
 
 
 adapter = Adapter(
@@ -32,7 +23,7 @@ adapter = Adapter(
     install="pip install 'convform[mygrad]'",
     # Views come from there with an array as their base, while MyGrad stumbles over those of as_strided.
     isolated=True,
-    script=script,
+    script="import mygrad.nnet",
 )
 
 

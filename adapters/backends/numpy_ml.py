@@ -8,13 +8,10 @@ stand side by side, the samples innermost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 from convform.adapters.adapter import Adapter
 from convform.adapters.backends import numpy_ml_calls
-from convform.adapters.scripts import script_of
 
 _IMPORTS = (
     "import collections, collections.abc",
@@ -24,11 +21,6 @@ _IMPORTS = (
 )
 
 
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as a script that needs numpy-ml only."""
-    return script_of(adapter[operator], parameters, *_IMPORTS)
-
-
 adapter = Adapter(
     "numpy-ml",
     input="n h w c",
@@ -36,7 +28,7 @@ adapter = Adapter(
     columns="(c kh kw) (oh ow n)",
     version=version("numpy-ml"),
     install="pip install 'convform[numpy-ml]'",
-    script=script,
+    script="\n".join(_IMPORTS),
 )
 
 

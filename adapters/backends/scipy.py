@@ -10,7 +10,7 @@ full convolution of dy with the kernel, in w the correlation of the image with d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import scipy
@@ -18,7 +18,6 @@ from scipy import signal
 
 from convform.adapters.adapter import Adapter
 from convform.adapters.layout import Array
-from convform.adapters.scripts import script_of
 from convform.spec.operators import RANKS
 
 Answer = dict[str, Array]
@@ -45,10 +44,6 @@ def make(name: str, method: str, dtypes: Sequence[str], **claims: Any) -> Adapte
     Adapter
         Convolution and its gradients in x and w, one sample and one filter at a time.
     """
-
-    def script(operator: str, parameters: Mapping[str, Any]) -> str:
-        return script_of(adapter[operator], parameters, "from scipy import signal", f"method = {method!r}")
-
     adapter = Adapter(
         name,
         input="c d h w",
@@ -56,7 +51,7 @@ def make(name: str, method: str, dtypes: Sequence[str], **claims: Any) -> Adapte
         output="1 od oh ow",
         version=scipy.__version__,
         install="pip install 'convform[scipy]'",
-        script=script,
+        script=f"from scipy import signal\nmethod = {method!r}",
     )
     for rank in RANKS:
 
