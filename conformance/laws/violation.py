@@ -7,21 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from convform.adapters.limits import SHOWS
 from convform.conformance.cases.case import Case
 from convform.conformance.subjects.guard import first_line
 from convform.conformance.subjects.isolation import where_it_ended
 from convform.conformance.subjects.subject import SubjectGone, SubjectRaised
 
-VALUES, SHAPE, DTYPE, RAISES, ANSWERS, CRASHED, TIMED_OUT, OTHER = KINDS = (
-    "values",
-    "shape",
-    "dtype",
-    "raises",
-    "answers",
-    "crashed",
-    "timed out",
-    "other",
-)
+VALUES, SHAPE, DTYPE, RAISES, ANSWERS, CRASHED, TIMED_OUT, OTHER = KINDS = SHOWS
 """How a subject can be wrong.
 
 It gives wrong values, a wrong shape or rank, a wrong dtype; raises on valid input; answers what must be
