@@ -8,70 +8,36 @@ pooling knows no ``cover_all``, and leaves padding out with ``pad_value=None``. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import chainer
 
-from convform.adapters.adapter import Adapter
-from convform.adapters.backends import chainer_calls
-from convform.spec.operators import OPERATORS, RANKS
+from convform.adapters.backends import chainer_calls as calls
+from convform.adapters.backends.library import Library
+from convform.spec.operators import RANKS
 
-_FORWARD = {
-    "conv": "F.convolution_{rank}d(*inputs, stride={stride}, pad={padding}, dilate={dilation}, "
-    "groups={groups})",
-    "max_pool": "F.max_pooling_nd(*inputs, {kernel}, {stride}, {padding}, False, return_indices=True)",
-    "avg_pool": "F.average_pooling_nd(*inputs, {kernel}, {stride}, {padding}, {pad_value})",
-    "im2col": "F.im2col(*inputs, {kernel}, {stride}, {padding}, False, {dilation})",
-}
-_COLUMNS = {
-    "im2col": "{{'cols': conv_nd.im2col_nd(x, {kernel}, {stride}, {padding}, dilate={dilation})}}",
-    "col2im": "{{'x': conv_nd.col2im_nd(cols, {stride}, {padding}, {input_size}[2:], {dilation})}}",
-}
+_CHAINER = Library(
+    "import chainer\nimport chainer.functions as F\nfrom chainer.utils import conv_nd",
+    calls.call,
+    calls.derive,
+)
 
-
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as Python source that needs Chainer only; see `Adapter`."""
-    row = OPERATORS[operator]
-    family, _, gradient = row.family.partition(".")
-    pad_value = 0 if parameters.get("count_include_pad", True) else None
-    arguments = {**parameters, "rank": row.rank, "pad_value": pad_value}
-    if family in _COLUMNS and operator != "im2col":
-        answer = _COLUMNS[family].format(**arguments)
-        return f"from chainer.utils import conv_nd\nanswer = {answer}\n"
-    arrays = "x, w, b" if family == "conv" else "x"
-    lines = [
-        "import chainer",
-        "import chainer.functions as F",
-        f"inputs = [chainer.Variable(array) for array in ({arrays},) if array is not None]",
-        f"outputs = {_FORWARD[family].format(**arguments)}",
-        "y = outputs[0] if isinstance(outputs, tuple) else outputs",
-    ]
-    if gradient:
-        lines += [
-            "y.grad = dy",
-            "y.backward()",
-            "answer = dict(zip(('dx', 'dw', 'db'), (variable.grad for variable in inputs)))",
-        ]
-    elif family == "max_pool":
-        lines.append("answer = {'y': y.array, 'indices': outputs[1]}")
-    else:
-        lines.append(f"answer = {{{'cols' if family == 'im2col' else 'y'!r}: y.array}}")
-    return "\n".join(lines) + "\n"
-
-
-adapter = Adapter(
+adapter = _CHAINER.adapter(
     "chainer",
     dtypes=("float64", "float32", "float16"),
     version=chainer.__version__,
     install="pip install 'convform[chainer]'",
-    script=script,
 )
 for _rank in RANKS:
-    chainer_calls.register_columns(adapter, _rank)
-    chainer_calls.register_convolution(adapter, _rank)
-    chainer_calls.register_max_pooling(adapter, _rank)
-    chainer_calls.register_average_pooling(adapter, _rank)
+    _columns = "" if _rank == 2 else f"{_rank}d"
+    _all_axes = "n c kd kh kw od oh ow"
+    if _rank == 2:
+        _CHAINER.register(adapter, "im2col", calls.im2col, columns="n (c kh kw) oh ow")
+    else:
+        _CHAINER.register(adapter, f"im2col{_columns}", calls.im2col_nd, columns=_all_axes)
+    _CHAINER.register(adapter, f"col2im{_columns}", calls.col2im, columns=_all_axes)
+    _CHAINER.register(adapter, f"conv{_rank}d conv{_rank}d.backward", calls.conv)
+    _CHAINER.register(adapter, f"max_pool{_rank}d", calls.max_pool, indices=True, index="window")
+    _CHAINER.register(adapter, f"max_pool{_rank}d.backward", calls.max_pool)
+    _CHAINER.register(adapter, f"avg_pool{_rank}d avg_pool{_rank}d.backward", calls.avg_pool)
 
 _SOURCE = "https://github.com/chainer/chainer/blob/v7.8.1/chainer"
 _CONNECTION, _POOLING = f"{_SOURCE}/functions/connection", f"{_SOURCE}/functions/pooling"

@@ -7,12 +7,14 @@ pads with zeros, for max pooling as well: nothing says that this is meant, so it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from convform.adapters.adapter import Adapter
+from convform.adapters.backends.library import Library
 from convform.adapters.layout import Array
 
 # DeZero's transforms of data sets, which have no part here, name a type that NumPy no longer has.
@@ -20,74 +22,57 @@ with mock.patch.object(np, "int", int, create=True):
     import dezero
 
 Size = tuple[int, ...]
-Answer = dict[str, Array]
-
-_SCRIPT = """\
-import numpy as np
-np.int = int  # DeZero 0.0.13 is older than NumPy 1.24
-import dezero"""
 
 
-adapter = Adapter(
+def _call(function: Callable[..., Any], *arrays: Array) -> list[Array]:
+    return [function(*arrays).data]
+
+
+def _derive(function: Callable[..., Any], dy: Array, *arrays: Array) -> list[Array]:
+    inputs = [dezero.Variable(array) for array in arrays]
+    y = function(*inputs)
+    y.grad = dezero.Variable(dy)
+    y.backward()
+    return [variable.grad.data for variable in inputs]
+
+
+def _im2col(x: Any, *, kernel: Size, stride: Size, padding: Size) -> Any:
+    return dezero.functions.im2col(x, kernel, stride, padding)
+
+
+def _col2im(cols: Any, *, input_size: Size, kernel: Size, stride: Size, padding: Size) -> Any:
+    return dezero.functions.col2im(cols, input_size, kernel, stride, padding)
+
+
+def _conv(x: Any, w: Any, b: Any = None, *, stride: Size, padding: Size) -> Any:
+    return dezero.functions.conv2d(x, w, b, stride, padding)
+
+
+def _max_pool(x: Any, *, kernel: Size, stride: Size, padding: Size) -> Any:
+    return dezero.functions.pooling(x, kernel, stride, padding)
+
+
+def _avg_pool(x: Any, *, kernel: Size, stride: Size, padding: Size) -> Any:
+    return dezero.functions.average_pooling(x, kernel, stride, padding)
+
+
+_DEZERO = Library(
+    "np.int = int  # DeZero 0.0.13 is older than NumPy 1.24\nimport dezero",
+    _call,
+    _derive,
+)
+
+adapter = _DEZERO.adapter(
     "dezero",
     columns="(n oh ow) (c kh kw)",
     version=version("dezero"),
     install="pip install 'convform[dezero]'",
-    script=_SCRIPT,
 )
-
-
-@adapter.implements("im2col")
-def _(x: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
-    return {"cols": dezero.functions.im2col(x, kernel, stride, padding).data}
-
-
-@adapter.implements("col2im")
-def _(cols: Array, input_size: Size, kernel: Size, stride: Size, padding: Size) -> Answer:
-    return {"x": dezero.functions.col2im(cols, input_size, kernel, stride, padding).data}
-
-
-@adapter.implements("conv2d")
-def _(x: Array, w: Array, stride: Size, padding: Size, b: Array | None = None) -> Answer:
-    return {"y": dezero.functions.conv2d(x, w, b, stride, padding).data}
-
-
-@adapter.implements("conv2d.backward")
-def _(x: Array, w: Array, dy: Array, stride: Size, padding: Size, b: Array | None = None) -> Answer:
-    inputs = [dezero.Variable(array) for array in (x, w, b)]
-    y = dezero.functions.conv2d(*inputs, stride, padding)
-    y.grad = dezero.Variable(dy)
-    y.backward()
-    gradients = zip(("dx", "dw", "db"), inputs, strict=True)
-    return {name: variable.grad.data for name, variable in gradients if variable.grad is not None}
-
-
-@adapter.implements("max_pool2d", default_stride=False)
-def _(x: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
-    return {"y": dezero.functions.pooling(x, kernel, stride, padding).data}
-
-
-@adapter.implements("max_pool2d.backward", default_stride=False)
-def _(x: Array, dy: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
-    image = dezero.Variable(x)
-    y = dezero.functions.pooling(image, kernel, stride, padding)
-    y.grad = dezero.Variable(dy)
-    y.backward()
-    return {"dx": image.grad.data}
-
-
-@adapter.implements("avg_pool2d", default_stride=False)
-def _(x: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
-    return {"y": dezero.functions.average_pooling(x, kernel, stride, padding).data}
-
-
-@adapter.implements("avg_pool2d.backward", default_stride=False)
-def _(x: Array, dy: Array, kernel: Size, stride: Size, padding: Size) -> Answer:
-    image = dezero.Variable(x)
-    y = dezero.functions.average_pooling(image, kernel, stride, padding)
-    y.grad = dezero.Variable(dy)
-    y.backward()
-    return {"dx": image.grad.data}
+_DEZERO.register(adapter, "im2col", _im2col)
+_DEZERO.register(adapter, "col2im", _col2im)
+_DEZERO.register(adapter, "conv2d conv2d.backward", _conv)
+_DEZERO.register(adapter, "max_pool2d max_pool2d.backward", _max_pool, default_stride=False)
+_DEZERO.register(adapter, "avg_pool2d avg_pool2d.backward", _avg_pool, default_stride=False)
 
 
 _SOURCE = "https://github.com/oreilly-japan/deep-learning-from-scratch-3/blob/master/dezero/functions_conv.py"

@@ -7,37 +7,41 @@ zeros and ones. 64-bit numbers are off in JAX unless asked for, which is done he
 
 from __future__ import annotations
 
-from convform.adapters.adapter import Adapter
-from convform.adapters.backends import keras_calls
+from convform.adapters.backends import keras_calls as calls
+from convform.adapters.backends.library import Library
 from convform.spec.operators import RANKS
 
 _SCRIPT = """\
 import os
 os.environ.setdefault("KERAS_BACKEND", "jax")
-import jax, keras, numpy as np
+import jax, keras
 jax.config.update("jax_enable_x64", True)"""
 
+_KERAS = Library(_SCRIPT, calls.call, calls.derive)
 
-adapter = Adapter(
+adapter = _KERAS.adapter(
     "keras",
     input="n d h w c",
     weight="kd kh kw i o",
     columns="n od oh ow (kd kh kw c)",
     dtypes=("float64", "float32", "float16"),
-    version=keras_calls.VERSION,
-    available=keras_calls.problem,
+    version=calls.VERSION,
+    available=calls.problem,
     install="pip install 'convform[keras]'",
-    script=_SCRIPT,
 )
-
+_KERAS.register(adapter, "im2col col2im im2col3d col2im3d", calls.patches, padding="string")
+# The default of strides is documented to be the pool size; on JAX it is a ValueError, so not claimed.
+_POOLING = {"padding": "string", "default_stride": False}
+for _rank in RANKS:
+    _conv, _max_pool, _avg_pool = f"conv{_rank}d", f"max_pool{_rank}d", f"avg_pool{_rank}d"
+    _KERAS.register(adapter, f"{_conv} {_conv}.backward", calls.conv, padding="string")
+    _KERAS.register(
+        adapter, _max_pool, calls.max_pool, dtypes=(*adapter.dtypes, "int64", "int32"), **_POOLING
+    )
+    _KERAS.register(adapter, f"{_max_pool}.backward", calls.max_pool, **_POOLING)
+    _KERAS.register(adapter, f"{_avg_pool} {_avg_pool}.backward", calls.avg_pool, avgcount="real", **_POOLING)
 
 _SOURCE = "https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/jax"
-
-for _operator in ("im2col", "im2col3d"):
-    keras_calls.register_columns(adapter, _operator)
-for _rank in RANKS:
-    keras_calls.register_convolution(adapter, _rank)
-    keras_calls.register_pooling(adapter, _rank)
 
 # What Keras 3.15 on JAX answers otherwise than the standard.
 # fmt: off

@@ -7,59 +7,59 @@ axes in front alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import mygrad
 
-from convform.adapters.adapter import Adapter
+from convform.adapters.backends.library import Library
 from convform.adapters.layout import Array
 from convform.spec.operators import RANKS
 
 Size = tuple[int, ...]
-Answer = dict[str, Array]
 
 
-adapter = Adapter(
+def _call(function: Callable[..., Any], *arrays: Array) -> list[Array]:
+    return [function(*arrays).data]
+
+
+def _derive(function: Callable[..., Any], dy: Array, *arrays: Array) -> list[Array]:
+    inputs = [mygrad.tensor(array) for array in arrays]
+    function(*inputs).backward(dy)
+    return [tensor.grad for tensor in inputs]
+
+
+def _conv(x: Any, w: Any, *, stride: Size, padding: Size) -> Any:
+    return mygrad.nnet.conv_nd(x, w, stride=stride, padding=padding)
+
+
+# Dilation is claimed where it can be shown what is wrong with it (see below), and the rest judged without it.
+def _dilated_conv(x: Any, w: Any, *, stride: Size, padding: Size, dilation: Size) -> Any:
+    return mygrad.nnet.conv_nd(x, w, stride=stride, padding=padding, dilation=dilation)
+
+
+def _max_pool(x: Any, *, kernel: Size, stride: Size) -> Any:
+    return mygrad.nnet.max_pool(x, kernel, stride)
+
+
+_MYGRAD = Library("import mygrad.nnet", _call, _derive)
+
+adapter = _MYGRAD.adapter(
     "mygrad",
     version=mygrad.__version__,
     install="pip install 'convform[mygrad]'",
     # Views come from there with an array as their base, while MyGrad stumbles over those of as_strided.
     isolated=True,
-    script="import mygrad.nnet",
 )
-
-
-def _conv(x: Array, w: Array, stride: Size, padding: Size) -> Answer:
-    return {"y": mygrad.nnet.conv_nd(x, w, stride=stride, padding=padding).data}
-
-
-# Dilation is claimed where it can be shown what is wrong with it (see below), and the rest judged without it.
-def _dilated_conv(x: Array, w: Array, stride: Size, padding: Size, dilation: Size) -> Answer:
-    return {"y": mygrad.nnet.conv_nd(x, w, stride=stride, padding=padding, dilation=dilation).data}
-
-
-def _conv_backward(x: Array, w: Array, dy: Array, stride: Size, padding: Size) -> Answer:
-    image, kernel = mygrad.tensor(x), mygrad.tensor(w)
-    y = mygrad.nnet.conv_nd(image, kernel, stride=stride, padding=padding)
-    y.backward(dy)
-    return {"dx": image.grad, "dw": kernel.grad}
-
-
-def _max_pool(x: Array, kernel: Size, stride: Size) -> Answer:
-    return {"y": mygrad.nnet.max_pool(x, kernel, stride).data}
-
-
-def _max_pool_backward(x: Array, dy: Array, kernel: Size, stride: Size) -> Answer:
-    image = mygrad.tensor(x)
-    y = mygrad.nnet.max_pool(image, kernel, stride)
-    y.backward(dy)
-    return {"dx": image.grad}
-
-
 for _rank in RANKS:
-    adapter.implements(f"conv{_rank}d", rounding="exact")(_dilated_conv if _rank == 1 else _conv)
-    adapter.implements(f"conv{_rank}d.backward", rounding="exact")(_conv_backward)
-    adapter.implements(f"max_pool{_rank}d", rounding="exact", default_stride=False)(_max_pool)
-    adapter.implements(f"max_pool{_rank}d.backward", rounding="exact", default_stride=False)(
-        _max_pool_backward
+    _MYGRAD.register(adapter, f"conv{_rank}d", _dilated_conv if _rank == 1 else _conv, rounding="exact")
+    _MYGRAD.register(adapter, f"conv{_rank}d.backward", _conv, rounding="exact")
+    _MYGRAD.register(
+        adapter,
+        f"max_pool{_rank}d max_pool{_rank}d.backward",
+        _max_pool,
+        rounding="exact",
+        default_stride=False,
     )
 
 
