@@ -9,50 +9,15 @@ maximum of MLX.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import mlx.core as mx
 
-from convform.adapters.adapter import Adapter
-from convform.adapters.backends import mlx_calls
+from convform.adapters.backends import mlx_calls as calls
+from convform.adapters.backends.library import Library
 from convform.spec.operators import RANKS
 
+_MLX = Library("import mlx.core as mx\nimport mlx.nn as nn", calls.call, calls.derive)
 
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as Python source that needs MLX only; see `Adapter`."""
-    forward, _, gradient = operator.partition(".")
-    arguments = {"groups": 1, **parameters}
-    if forward.startswith("conv"):
-        low, high = zip(*arguments["padding"], strict=True)
-        inputs, outputs = ["x", "w"], ["dx", "dw"]
-        function = (
-            f"lambda x, w: mx.conv_general(x, w, stride={arguments['stride']}, padding=({low}, {high}), "
-            f"kernel_dilation={arguments['dilation']}, groups={arguments['groups']})"
-        )
-    else:
-        layer = {"max": "MaxPool", "avg": "AvgPool"}[forward[:3]] + forward[-2:]
-        inputs, outputs = ["x"], ["dx"]
-        function = f"nn.{layer}({arguments['kernel']}, {arguments['stride']}, {arguments['padding']})"
-    names = ", ".join(inputs)
-    lines = [
-        "import mlx.core as mx",
-        "import mlx.nn as nn",
-        "import numpy as np",
-        f"function = {function}",
-        f"inputs = [mx.array(array, dtype=getattr(mx, str(array.dtype))) for array in ({names},)]",
-    ]
-    if gradient:
-        lines += [
-            "_, gradients = mx.vjp(function, inputs, [mx.array(dy, dtype=getattr(mx, str(dy.dtype)))])",
-            f"answer = dict(zip({outputs}, map(np.array, gradients)))",
-        ]
-    else:
-        lines.append("answer = {'y': np.array(function(*inputs))}")
-    return "\n".join(lines) + "\n"
-
-
-adapter = Adapter(
+adapter = _MLX.adapter(
     "mlx",
     input="n d h w c",
     weight="o kd kh kw i",
@@ -60,11 +25,20 @@ adapter = Adapter(
     version=mx.__version__,
     install="pip install 'convform[mlx]'",
     isolated=True,
-    script=script,
 )
 for _rank in RANKS:
-    mlx_calls.register_convolution(adapter, _rank)
-    mlx_calls.register_pooling(adapter, _rank)
+    _conv, _max_pool, _avg_pool = f"conv{_rank}d", f"max_pool{_rank}d", f"avg_pool{_rank}d"
+    _MLX.register(
+        adapter,
+        f"{_conv} {_conv}.backward",
+        calls.conv if _rank < 3 else calls.conv_without_groups,
+        padding="low-high",
+        dtypes=("float32", "float16"),
+    )
+    _MLX.register(adapter, _max_pool, calls.max_pool, oversize="empty")
+    _MLX.register(adapter, f"{_max_pool}.backward", calls.max_pool, ties="split")
+    _MLX.register(adapter, _avg_pool, calls.avg_pool, oversize="empty")
+    _MLX.register(adapter, f"{_avg_pool}.backward", calls.avg_pool)
 
 _CONV = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/backend/cpu/conv.cpp"
 _OPS = "https://github.com/ml-explore/mlx/blob/v0.32.4/mlx/ops.cpp"

@@ -10,30 +10,39 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from convform.adapters.adapter import Adapter
-from convform.adapters.backends import numpy_ml_calls
+from convform.adapters.backends import numpy_ml_calls as calls
+from convform.adapters.backends.library import Library
 
-_IMPORTS = (
-    "import collections, collections.abc",
-    "collections.Hashable = collections.abc.Hashable  # numpy-ml 0.1.2 is older than Python 3.10",
-    "import numpy as np",
-    "from numpy_ml.neural_nets import layers, utils",
-)
+_SCRIPT = """\
+import collections, collections.abc
+collections.Hashable = collections.abc.Hashable  # numpy-ml 0.1.2 is older than Python 3.10
+from numpy_ml.neural_nets import layers, utils"""
 
+_NUMPY_ML = Library(_SCRIPT, calls.call)
 
-adapter = Adapter(
+adapter = _NUMPY_ML.adapter(
     "numpy-ml",
     input="n h w c",
     weight="kh kw i o",
     columns="(c kh kw) (oh ow n)",
     version=version("numpy-ml"),
     install="pip install 'convform[numpy-ml]'",
-    script="\n".join(_IMPORTS),
 )
-
-
-numpy_ml_calls.register_convolution(adapter)
-numpy_ml_calls.register_pooling(adapter)
+_POOLING = {"stride": "scalar", "padding": "low-high", "default_stride": False}
+_OTHERS = {"stride": "scalar", "dilation": "scalar", "padding": "low-high"}
+_NUMPY_ML.register(adapter, "im2col", calls.im2col, **_OTHERS)
+# What comes back has the channels first, unlike everything else; its documentation says otherwise.
+_NUMPY_ML.register(adapter, "col2im", calls.col2im, input="n c h w", **_OTHERS)
+for _name in ("conv1d", "conv2d"):
+    _NUMPY_ML.register(adapter, _name, calls.conv, **_OTHERS)
+    _NUMPY_ML.register(adapter, f"{_name}.backward", calls.conv_backward, **_OTHERS)
+# "The number of rows/columns of 0's to pad the input": for max pooling, too.
+_NUMPY_ML.register(adapter, "max_pool2d", calls.max_pool, maxpad="zero", **_POOLING)
+# The gradient is wrong with any padding (see below); beyond the kernel it is wrong, or fails, by chance.
+_SMALL = {"max_padding": "below-kernel", "maxpad": "zero"}
+_NUMPY_ML.register(adapter, "max_pool2d.backward", calls.max_pool_backward, **_SMALL, **_POOLING)
+_NUMPY_ML.register(adapter, "avg_pool2d", calls.avg_pool, **_POOLING)
+_NUMPY_ML.register(adapter, "avg_pool2d.backward", calls.avg_pool_backward, **_POOLING)
 
 _SOURCE = "https://github.com/ddbourgin/numpy-ml/blob/master/numpy_ml/neural_nets/"
 _LAYERS, _UTILS = _SOURCE + "layers/layers.py", _SOURCE + "utils/utils.py"

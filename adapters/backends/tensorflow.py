@@ -8,50 +8,51 @@ Indices come from a function of their own, which pads in words only: ``convform 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from convform.adapters.adapter import Adapter
-from convform.adapters.backends import tensorflow_calls
-from convform.adapters.scripts import script_of
-from convform.spec.operators import OPERATORS
+from convform.adapters.backends import tensorflow_calls as calls
+from convform.adapters.backends.library import Library
+from convform.spec.operators import RANKS
 
+_TENSORFLOW = Library("import tensorflow as tf", calls.call, calls.derive)
+_DESCRIPTION: dict[str, Any] = {
+    "input": "n d h w c",
+    "weight": "kd kh kw i o",
+    "columns": "n od oh ow (kd kh kw c)",
+    "version": tf.__version__,
+    "install": "pip install 'convform[tensorflow]'",
+    "isolated": True,
+}
+_FLOATS, _INTEGERS = ("float64", "float32", "float16"), ("int64", "int32")
 
-def _describe(name: str, dtypes: tuple[str, ...]) -> Adapter:
-    """Describe TensorFlow without any operators yet."""
+adapter = _TENSORFLOW.adapter("tensorflow", dtypes=_FLOATS, **_DESCRIPTION)
+_WORDS: dict[str, Any] = {"padding": "string"}
+_TENSORFLOW.register(adapter, "im2col", calls.patches, dtypes=_FLOATS + _INTEGERS, **_WORDS)
+_TENSORFLOW.register(adapter, "col2im", calls.patches, **_WORDS)
+_TENSORFLOW.register(adapter, "im2col3d col2im3d", calls.volume_patches, **_WORDS)
+for _rank in RANKS:
+    _conv, _max_pool, _avg_pool = f"conv{_rank}d", f"max_pool{_rank}d", f"avg_pool{_rank}d"
+    # On the CPU, groups are refused in three dimensions, and dilation in all dtypes but those of oneDNN.
+    _claims = {"padding": "low-high"} if _rank == 2 else _WORDS
+    _TENSORFLOW.register(adapter, _conv, calls.conv if _rank < 3 else calls.plain_conv, **_claims)
+    _TENSORFLOW.register(adapter, f"{_conv}.backward", calls.conv_gradients, **_claims)
+    _pools = {"default_stride": False} | ({"dtypes": ("float32",)} if _rank == 3 else {})
+    _claims = _pools | (_WORDS if _rank == 3 else {"padding": "low-high", "max_padding": "below-kernel"})
+    _TENSORFLOW.register(adapter, _max_pool, calls.max_pool, **_claims)
+    _claims |= {"ties": "all"} if _rank == 3 else {}
+    _TENSORFLOW.register(adapter, f"{_max_pool}.backward", calls.max_pool, **_claims)
+    _claims = {"avgcount": "real", **_pools, **_WORDS}
+    _TENSORFLOW.register(adapter, f"{_avg_pool} {_avg_pool}.backward", calls.avg_pool, **_claims)
 
-    def script(operator: str, parameters: Mapping[str, Any]) -> str:
-        rank, family = OPERATORS[operator].rank, OPERATORS[operator].family.removesuffix(".backward")
-        lines = ["import tensorflow as tf"]
-        if family in ("conv", "max_pool", "avg_pool"):
-            lines.append(f"function = tf.nn.{family}{rank}d")
-        return script_of(adapter[operator], parameters, *lines)
-
-    adapter = Adapter(
-        name,
-        input="n d h w c",
-        weight="kd kh kw i o",
-        columns="n od oh ow (kd kh kw c)",
-        dtypes=dtypes,
-        version=tf.__version__,
-        install="pip install 'convform[tensorflow]'",
-        isolated=True,
-        script=script,
-    )
-    return adapter
-
+argmax = _TENSORFLOW.adapter("tensorflow-argmax", dtypes=_FLOATS + _INTEGERS, **_DESCRIPTION)
+_claims = {"default_stride": False, "indices": True, "index": "nhwc", **_WORDS}
+_TENSORFLOW.register(argmax, "max_pool2d", calls.max_pool_with_indices, **_claims)
 
 _SOURCE = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow"
 _ISSUES = "https://github.com/tensorflow/tensorflow/issues"
 _CONVOLUTION = "https://www.tensorflow.org/api_docs/python/tf/nn/conv2d"
-
-adapter = _describe("tensorflow", ("float64", "float32", "float16"))
-tensorflow_calls.register(adapter)
-
-argmax = _describe("tensorflow-argmax", ("float64", "float32", "float16", "int64", "int32"))
-tensorflow_calls.register_argmax(argmax)
 
 # fmt: off
 # What TensorFlow 2.21 answers otherwise than the standard on the CPU.

@@ -1,146 +1,86 @@
-"""What the adapters of TensorFlow call; each wrapper is a script as it stands.
+"""The operators in TensorFlow's functions.
 
 A convolution has no bias here: TensorFlow adds one to a result that is rounded already, in a call of its own.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from convform.adapters.adapter import Adapter
 from convform.adapters.layout import Array
-from convform.spec.operators import RANKS
 
 Size = tuple[int, ...]
 Padding = str | tuple[tuple[int, int], ...]  # "same", "valid", or (low, high) for each axis
-Answer = dict[str, Array]
 
 
-def register(adapter: Adapter) -> None:
-    """Register every operator that TensorFlow has on the CPU."""
-    _columns(adapter)
-    for rank in RANKS:
-        _convolution(adapter, rank)
-        _max_pooling(adapter, rank)
-        _average_pooling(adapter, rank)
+def call(function: Callable[..., Any], *arrays: Array) -> list[Array]:
+    """Call a function of tensors."""
+    returned = function(*map(tf.constant, arrays))
+    return [tensor.numpy() for tensor in (returned if isinstance(returned, list | tuple) else [returned])]
 
 
-def register_argmax(adapter: Adapter) -> None:
-    """Register the maximum that comes with indices."""
-
-    @adapter.implements("max_pool2d", padding="string", default_stride=False, indices=True, index="nhwc")
-    def forward(x: Array, kernel: Size, stride: Size, padding: str) -> Answer:
-        y, indices = tf.nn.max_pool_with_argmax(tf.constant(x), kernel, stride, padding.upper())
-        return {"y": y.numpy(), "indices": indices.numpy()}
+def derive(function: Callable[..., Any], dy: Array, *arrays: Array) -> list[Array]:
+    """Derive a function by the tape."""
+    return call(functools.partial(gradients, function), dy, *arrays)
 
 
-def _columns(adapter: Adapter) -> None:
-    @adapter.implements(
-        "im2col", padding="string", dtypes=("float64", "float32", "float16", "int64", "int32")
-    )
-    def gather(x: Array, kernel: Size, stride: Size, padding: str, dilation: Size) -> Answer:
-        sizes, strides, rates = (1, *kernel, 1), (1, *stride, 1), (1, *dilation, 1)
-        return {
-            "cols": tf.image.extract_patches(tf.constant(x), sizes, strides, rates, padding.upper()).numpy()
-        }
-
-    @adapter.implements("col2im", padding="string")
-    def scatter(
-        cols: Array, input_size: Size, kernel: Size, stride: Size, padding: str, dilation: Size
-    ) -> Answer:
-        sizes, strides, rates = (1, *kernel, 1), (1, *stride, 1), (1, *dilation, 1)
-        x = tf.zeros(input_size, cols.dtype)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = tf.image.extract_patches(x, sizes, strides, rates, padding.upper())
-        return {"x": tape.gradient(y, x, tf.constant(cols)).numpy()}
-
-    @adapter.implements("im2col3d", padding="string")
-    def gather_volumes(x: Array, kernel: Size, stride: Size, padding: str) -> Answer:
-        sizes, strides = (1, *kernel, 1), (1, *stride, 1)
-        return {"cols": tf.extract_volume_patches(tf.constant(x), sizes, strides, padding.upper()).numpy()}
-
-    @adapter.implements("col2im3d", padding="string")
-    def scatter_volumes(cols: Array, input_size: Size, kernel: Size, stride: Size, padding: str) -> Answer:
-        sizes, strides = (1, *kernel, 1), (1, *stride, 1)
-        x = tf.zeros(input_size, cols.dtype)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = tf.extract_volume_patches(x, sizes, strides, padding.upper())
-        return {"x": tape.gradient(y, x, tf.constant(cols)).numpy()}
+def gradients(function: Callable[..., Any], dy: Any, *inputs: Any) -> Any:
+    """Derive a function by the tape, in tensors."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        y = function(*inputs)
+    return tape.gradient(y, inputs, dy)
 
 
-def _convolution(adapter: Adapter, rank: int) -> None:
-    function = getattr(tf.nn, f"conv{rank}d")
-    claims: dict[str, Any] = {"padding": "low-high" if rank == 2 else "string"}
-
-    if rank < 3:
-        # The number of groups is the input's channels over the weights', so nobody is told it.
-        @adapter.implements(f"conv{rank}d", **claims)
-        def forward(
-            x: Array, w: Array, stride: Size, padding: Padding, dilation: Size, groups: int
-        ) -> Answer:
-            pad = padding.upper() if isinstance(padding, str) else [(0, 0), *padding, (0, 0)]
-            x, w, steps, rates = tf.constant(x), tf.constant(w), (1, *stride, 1), (1, *dilation, 1)
-            return {"y": function(x, w, steps, pad, dilations=rates).numpy()}
-
-    else:
-        # On the CPU, groups are refused, and dilation in all dtypes but those that oneDNN takes over.
-        @adapter.implements(f"conv{rank}d", **claims)
-        def forward_without_groups(x: Array, w: Array, stride: Size, padding: str) -> Answer:
-            steps = (1, *stride, 1)
-            return {"y": function(tf.constant(x), tf.constant(w), steps, padding.upper()).numpy()}
-
-    # On the CPU there are no gradients for dilation or groups.
-    @adapter.implements(f"conv{rank}d.backward", **claims)
-    def backward(x: Array, w: Array, dy: Array, stride: Size, padding: Padding) -> Answer:
-        pad = padding.upper() if isinstance(padding, str) else [(0, 0), *padding, (0, 0)]
-        x, w, b = tf.constant(x), tf.constant(w), tf.zeros(w.shape[-1], w.dtype)
-        with tf.GradientTape() as tape:
-            tape.watch([x, w, b])
-            y = tf.nn.bias_add(function(x, w, (1, *stride, 1), pad), b)
-        dx, dw, db = tape.gradient(y, [x, w, b], tf.constant(dy))
-        return {"dx": dx.numpy(), "dw": dw.numpy(), "db": db.numpy()}
+def pads(padding: Padding) -> Any:
+    """Write padding as TensorFlow takes it."""
+    return padding.upper() if isinstance(padding, str) else [(0, 0), *padding, (0, 0)]
 
 
-def _max_pooling(adapter: Adapter, rank: int) -> None:
-    function = getattr(tf.nn, f"max_pool{rank}d")
-    claims: dict[str, Any] = {"padding": "low-high", "max_padding": "below-kernel", "default_stride": False}
-    if rank == 3:
-        claims = {"padding": "string", "default_stride": False, "dtypes": ("float32",)}
-
-    @adapter.implements(f"max_pool{rank}d", **claims)
-    def forward(x: Array, kernel: Size, stride: Size, padding: Padding) -> Answer:
-        pad = padding.upper() if isinstance(padding, str) else [(0, 0), *padding, (0, 0)]
-        return {"y": function(tf.constant(x), kernel, stride, pad).numpy()}
-
-    @adapter.implements(f"max_pool{rank}d.backward", **claims, **({"ties": "all"} if rank == 3 else {}))
-    def backward(x: Array, dy: Array, kernel: Size, stride: Size, padding: Padding) -> Answer:
-        pad = padding.upper() if isinstance(padding, str) else [(0, 0), *padding, (0, 0)]
-        x = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x, kernel, stride, pad)
-        return {"dx": tape.gradient(y, x, tf.constant(dy)).numpy()}
+def patches(x: Any, *, kernel: Size, stride: Size, padding: str, dilation: Size) -> Any:
+    """Cut out the windows of a plane."""
+    return tf.image.extract_patches(x, (1, *kernel, 1), (1, *stride, 1), (1, *dilation, 1), pads(padding))
 
 
-def _average_pooling(adapter: Adapter, rank: int) -> None:
-    function = getattr(tf.nn, f"avg_pool{rank}d")
-    # Padding never counts, and no parameter says so.
-    claims: dict[str, Any] = {"padding": "string", "default_stride": False, "avgcount": "real"}
-    if rank == 3:
-        claims["dtypes"] = ("float32",)
+def volume_patches(x: Any, *, kernel: Size, stride: Size, padding: str) -> Any:
+    """Cut out the windows of a volume."""
+    return tf.extract_volume_patches(x, (1, *kernel, 1), (1, *stride, 1), pads(padding))
 
-    @adapter.implements(f"avg_pool{rank}d", **claims)
-    def forward(x: Array, kernel: Size, stride: Size, padding: str) -> Answer:
-        return {"y": function(tf.constant(x), kernel, stride, padding.upper()).numpy()}
 
-    @adapter.implements(f"avg_pool{rank}d.backward", **claims)
-    def backward(x: Array, dy: Array, kernel: Size, stride: Size, padding: str) -> Answer:
-        x = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x, kernel, stride, padding.upper())
-        return {"dx": tape.gradient(y, x, tf.constant(dy)).numpy()}
+def conv(x: Any, w: Any, *, stride: Size, padding: Padding, dilation: Size, groups: int) -> Any:
+    """Nobody is told the number of groups: it is the input's channels over the weights'."""
+    function = getattr(tf.nn, f"conv{len(stride)}d")
+    return function(x, w, (1, *stride, 1), pads(padding), dilations=(1, *dilation, 1))
+
+
+def plain_conv(x: Any, w: Any, *, stride: Size, padding: Padding) -> Any:
+    """Convolve without dilation or groups."""
+    return getattr(tf.nn, f"conv{len(stride)}d")(x, w, (1, *stride, 1), pads(padding))
+
+
+def conv_gradients(x: Any, w: Any, dy: Any, *, stride: Size, padding: Padding) -> Any:
+    """Derive a convolution and the addition of a bias; there is no gradient for dilation or groups."""
+
+    def biased(x: Any, w: Any, b: Any) -> Any:
+        return tf.nn.bias_add(plain_conv(x, w, stride=stride, padding=padding), b)
+
+    return gradients(biased, dy, x, w, tf.zeros(w.shape[-1], w.dtype))
+
+
+def max_pool(x: Any, *, kernel: Size, stride: Size, padding: Padding) -> Any:
+    """Return the maxima."""
+    return getattr(tf.nn, f"max_pool{len(kernel)}d")(x, kernel, stride, pads(padding))
+
+
+def max_pool_with_indices(x: Any, *, kernel: Size, stride: Size, padding: str) -> Any:
+    """Return the maxima and where they are."""
+    return tf.nn.max_pool_with_argmax(x, kernel, stride, pads(padding))
+
+
+def avg_pool(x: Any, *, kernel: Size, stride: Size, padding: str) -> Any:
+    """Return averages; padding never counts, and no parameter says so."""
+    return getattr(tf.nn, f"avg_pool{len(kernel)}d")(x, kernel, stride, pads(padding))

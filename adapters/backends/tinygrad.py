@@ -11,12 +11,15 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Mapping
-from typing import Any
+
+from tinygrad.helpers import Context
 
 from convform.adapters.adapter import Adapter
-from convform.adapters.backends import tinygrad_calls
-from convform.spec.operators import OPERATORS, RANKS
+from convform.adapters.backends import tinygrad_calls as calls
+from convform.adapters.backends.library import Library
+from convform.spec.operators import RANKS
+
+_SCRIPT = "import os\nos.environ.setdefault('DEV', 'PYTHON')\nfrom tinygrad import Tensor"
 
 
 def make(device: str = "PYTHON") -> Adapter:
@@ -32,19 +35,22 @@ def make(device: str = "PYTHON") -> Adapter:
     Adapter
         Named ``tinygrad``, or ``tinygrad-cpu`` and so on.
     """
-    adapter = Adapter(
+    # Some of its own tensors know the default device only; and no processes that compile.
+    library = Library(_SCRIPT, calls.call, calls.derive, lambda: Context(DEV=device, PARALLEL=0))
+    adapter = library.adapter(
         "tinygrad" if device == "PYTHON" else f"tinygrad-{device.lower()}",
         # The interpreter fails to verify some of its own kernels in float16.
         dtypes=("float64", "float32") if device == "PYTHON" else ("float64", "float32", "float16"),
         version=importlib.metadata.version("tinygrad"),
         available=lambda: _problem(device),
         install="pip install 'convform[tinygrad]'",
-        script=script,
     )
     for rank in RANKS:
-        tinygrad_calls.register_convolution(adapter, device, rank)
-        tinygrad_calls.register_max_pooling(adapter, device, rank)
-        tinygrad_calls.register_average_pooling(adapter, device, rank)
+        conv, max_pool, avg_pool = f"conv{rank}d", f"max_pool{rank}d", f"avg_pool{rank}d"
+        library.register(adapter, f"{conv} {conv}.backward", calls.conv, padding="low-high")
+        library.register(adapter, max_pool, calls.max_pool_with_indices, indices=True, padding="low-high")
+        library.register(adapter, f"{max_pool}.backward", calls.max_pool, padding="low-high", ties="split")
+        library.register(adapter, f"{avg_pool} {avg_pool}.backward", calls.avg_pool, padding="low-high")
     return adapter
 
 
@@ -52,41 +58,6 @@ def _problem(device: str) -> str | None:
     if device == "CPU" and shutil.which(os.environ.get("CC", "clang")) is None:
         return "no clang, with which tinygrad compiles for its device CPU"
     return None
-
-
-_FORWARD = {
-    "conv": "inputs[0].conv2d(*inputs[1:], groups={groups}, stride={stride}, dilation={dilation}, "
-    "padding={padding})",
-    "max_pool": "inputs[0].max_pool2d({kernel}, {stride}, {dilation}, {padding}, {ceil_mode})",
-    "avg_pool": "inputs[0].avg_pool2d({kernel}, {stride}, {dilation}, {padding}, {ceil_mode}, "
-    "{count_include_pad})",
-}
-
-
-def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
-    """Write a call as Python source that needs tinygrad only; see `Adapter`."""
-    family, _, gradient = OPERATORS[operator].family.partition(".")
-    call = _FORWARD[family].format(**{**parameters, "padding": tinygrad_calls.pads(parameters["padding"])})
-    if family == "max_pool" and not gradient:
-        call = call[:-1] + ", return_indices=True)"
-    arrays = "x, w, b" if family == "conv" else "x"
-    lines = [
-        "import os",
-        "os.environ.setdefault('DEV', 'PYTHON')",
-        "from tinygrad import Tensor",
-        f"inputs = [Tensor(array) for array in ({arrays},) if array is not None]",
-        f"y = {call}",
-    ]
-    if gradient:
-        lines += [
-            "gradients = y.gradient(*inputs, gradient=Tensor(dy))",
-            "answer = dict(zip(('dx', 'dw', 'db'), (gradient.numpy() for gradient in gradients)))",
-        ]
-    elif family == "max_pool":
-        lines.append("answer = {'y': y[0].numpy(), 'indices': y[1].numpy()}")
-    else:
-        lines.append("answer = {'y': y.numpy()}")
-    return "\n".join(lines) + "\n"
 
 
 _SOURCE = "https://github.com/tinygrad/tinygrad/blob/v0.14.0/tinygrad"
