@@ -11,12 +11,9 @@ Nothing is imported until an adapter is asked whether it is available.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.metadata
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -25,9 +22,10 @@ import numpy as np
 from convform.adapters.adapter import Adapter
 from convform.adapters.backends import array_api_convolution as convolution
 from convform.adapters.backends import array_api_pooling as pooling
-from convform.adapters.backends.array_api_window import XArray
+from convform.adapters.backends.array_api_window import Window, XArray
+from convform.adapters.backends.library import taking
 from convform.adapters.layout import Array
-from convform.spec.operators import OPERATORS
+from convform.spec.operators import OPERATORS, Operator
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "im2col": convolution.im2col,
@@ -42,7 +40,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class _Library:
+class _Namespace:
     """A library that speaks the array API.
 
     Attributes
@@ -61,80 +59,48 @@ class _Library:
     problem: Callable[[ModuleType], str | None] = lambda xp: None
 
     @property
-    def xp(self) -> ModuleType:
-        """The namespace, imported when it is needed."""
-        return importlib.import_module(self.module)
-
-    @property
     def version(self) -> str | None:
         """The installed version, without an import."""
         try:
-            return importlib.metadata.version(self.distribution)
-        except importlib.metadata.PackageNotFoundError:
+            return metadata.version(self.distribution)
+        except metadata.PackageNotFoundError:
             return None
 
     def unavailable(self) -> str | None:
         """Say why the library cannot run here."""
         try:
-            return self.problem(self.xp)
+            return self.problem(import_module(self.module))
         except ImportError:
             return f"the module {self.module!r} is not installed"
 
+    def adapter(self, name: str, install: str) -> Adapter:
+        """Describe every operator on the library's arrays, in float64, float32 and signed integers."""
+        adapter = Adapter(
+            name,
+            dtypes=("float64", "float32", "int64", "int32", "int16", "int8"),
+            version=self.version,
+            available=self.unavailable,
+            install=install,
+        )
+        for operator in (operator for operator in OPERATORS.values() if operator.family in _FUNCTIONS):
+            wrapper, indices = self._wrapper(operator), "indices" in operator.outputs
+            dtypes = ("float64", "float32") if operator.row.divides else None
+            adapter.implements(operator.name, padding="low-high", dtypes=dtypes, indices=indices)(wrapper)
+        return adapter
 
-def make(name: str, library: _Library, install: str) -> Adapter:
-    """Describe the operators on one library's arrays.
+    def _wrapper(self, operator: Operator) -> Callable[..., Any]:
+        """Take arrays to the library and back, and the other arguments as one window."""
 
-    Parameters
-    ----------
-    name
-        What reports call it.
-    library
-        The library.
-    install
-        What to type to install it.
+        def wrapper(**given: Any) -> Any:
+            xp = import_module(self.module)
+            arrays = {name: given.pop(name) for name in operator.inputs}
+            # The library gets memory of its own: some look at NumPy's, and read no negative strides.
+            taken = {n: None if array is None else xp.asarray(array.copy()) for n, array in arrays.items()}
+            returned = _FUNCTIONS[operator.family](xp, **taken, window=Window(**given))
+            outputs = returned if isinstance(returned, tuple) else (returned,)
+            return {n: self.to_numpy(xp, array) for n, array in zip(operator.outputs, outputs, strict=True)}
 
-    Returns
-    -------
-    Adapter
-        Every operator of the standard, in float64, float32 and signed integers.
-    """
-    adapter = Adapter(
-        name,
-        dtypes=("float64", "float32", "int64", "int32", "int16", "int8"),
-        version=library.version,
-        available=library.unavailable,
-        install=install,
-    )
-    for operator in (operator for operator in OPERATORS.values() if operator.family in _FUNCTIONS):
-        adapter.implements(
-            operator.name,
-            padding="low-high",
-            dtypes=("float64", "float32") if operator.row.divides else None,
-            indices="indices" in operator.outputs,
-        )(_wrapper(_FUNCTIONS[operator.family], library, operator.rank))
-    return adapter
-
-
-def _wrapper(function: Callable[..., Any], library: _Library, rank: int) -> Callable[..., Any]:
-    """Take arrays to the library and back; the wrapper has the parameters of `function` without `xp`."""
-
-    @functools.wraps(function)
-    def wrapper(**given: Any) -> Any:
-        xp = library.xp
-        # The library gets memory of its own: some look at NumPy's, and read no negative strides.
-        taken = {
-            name: xp.asarray(value.copy()) if isinstance(value, np.ndarray) else value
-            for name, value in given.items()
-        }
-        returned = function(xp, **taken)
-        if isinstance(returned, tuple):
-            return tuple(library.to_numpy(xp, array) for array in returned)
-        return library.to_numpy(xp, returned)
-
-    signature = inspect.signature(function)
-    parameters = [value for name, value in signature.parameters.items() if name != "xp"]
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return wrapper
+        return taking((*operator.inputs, *operator.parameters), wrapper)
 
 
 def _problem_of_numpy(xp: ModuleType) -> str | None:
@@ -143,28 +109,18 @@ def _problem_of_numpy(xp: ModuleType) -> str | None:
 
 def _problem_of_cupy(xp: ModuleType) -> str | None:
     try:
-        devices = xp.cuda.runtime.getDeviceCount()
+        return None if xp.cuda.runtime.getDeviceCount() else "no CUDA device"
     except xp.cuda.runtime.CUDARuntimeError:
-        devices = 0
-    return None if devices else "no CUDA device"
+        return "no CUDA device"
 
 
-strict = make(
-    "array-api-strict",
-    _Library("array_api_strict", "array-api-strict"),
-    "pip install 'convform[array-api-strict]'",
+strict = _Namespace("array_api_strict", "array-api-strict").adapter(
+    "array-api-strict", "pip install 'convform[array-api-strict]'"
 )
-numpy = make(
-    "array-api-numpy", _Library("numpy", "numpy", problem=_problem_of_numpy), "pip install 'numpy>=2.1'"
+numpy = _Namespace("numpy", "numpy", problem=_problem_of_numpy).adapter(
+    "array-api-numpy", "pip install 'numpy>=2.1'"
 )
-torch = make("array-api-torch", _Library("torch", "torch"), "pip install 'convform[torch]'")
-cupy = make(
-    "cupy",
-    _Library(
-        "cupy",
-        "cupy-cuda12x",
-        to_numpy=lambda xp, array: xp.asnumpy(array),
-        problem=_problem_of_cupy,
-    ),
-    "pip install 'convform[cupy]'",
-)
+torch = _Namespace("torch", "torch").adapter("array-api-torch", "pip install 'convform[torch]'")
+cupy = _Namespace(
+    "cupy", "cupy-cuda12x", to_numpy=lambda xp, array: xp.asnumpy(array), problem=_problem_of_cupy
+).adapter("cupy", "pip install 'convform[cupy]'")

@@ -7,12 +7,10 @@ from math import inf, prod
 
 from convform.adapters.backends.array_api_window import (
     Grid,
-    Pairs,
-    Size,
+    Window,
     XArray,
     Xp,
     check_dtypes,
-    check_ranks,
     check_shape,
     grid_of,
     padded,
@@ -35,18 +33,9 @@ def _positions(xp: Xp, x: XArray, grid: Grid) -> XArray:
     return padded(xp, plane, grid.border, -1)
 
 
-def max_pool(
-    xp: Xp,
-    x: XArray,
-    kernel: Size,
-    stride: Size | None,
-    padding: Pairs,
-    dilation: Size,
-    ceil_mode: bool,
-) -> tuple[XArray, XArray]:
+def max_pool(xp: Xp, x: XArray, window: Window) -> tuple[XArray, XArray]:
     """Return the maxima "n c oh ow" and their positions in the plane (clauses MAXPOOL-1 to MAXPOOL-6)."""
-    check_ranks(len(kernel), x=x)
-    grid = grid_of(tuple(x.shape[2:]), kernel, stride, padding, dilation, ceil_mode)
+    grid = grid_of(x.shape, window)
     framed, positions = padded(xp, x, grid.border, _least(xp, x)), _positions(xp, x, grid)
     shape = (*x.shape[:2], *grid.output)
     y = xp.full(shape, _least(xp, x), dtype=x.dtype, device=x.device)
@@ -61,25 +50,15 @@ def max_pool(
     return y, indices
 
 
-def max_pool_backward(
-    xp: Xp,
-    x: XArray,
-    dy: XArray,
-    kernel: Size,
-    stride: Size | None,
-    padding: Pairs,
-    dilation: Size,
-    ceil_mode: bool,
-) -> XArray:
+def max_pool_backward(xp: Xp, x: XArray, dy: XArray, window: Window) -> XArray:
     """Send dy to the selected elements (clauses MAXGRAD-1 to MAXGRAD-3)."""
     check_dtypes(x=x, dy=dy)
-    y, indices = max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode)
+    y, indices = max_pool(xp, x, window)
     check_shape("dy", dy, tuple(y.shape))
-    size = tuple(x.shape[2:])
-    grid = grid_of(size, kernel, stride, padding, dilation, ceil_mode)
+    grid = grid_of(x.shape, window)
     positions, nothing = _positions(xp, x, grid), xp.zeros_like(dy)
     parts = (xp.where(indices == positions[tap], dy, nothing) for tap in grid.taps())
-    return scattered(xp, x, size, grid, parts)
+    return scattered(xp, x, tuple(x.shape[2:]), grid, parts)
 
 
 def _divisor(xp: Xp, x: XArray, grid: Grid, count_include_pad: bool) -> XArray:
@@ -103,42 +82,20 @@ def _divisor(xp: Xp, x: XArray, grid: Grid, count_include_pad: bool) -> XArray:
     return divisor
 
 
-def avg_pool(
-    xp: Xp,
-    x: XArray,
-    kernel: Size,
-    stride: Size | None,
-    padding: Pairs,
-    dilation: Size,
-    ceil_mode: bool,
-    count_include_pad: bool,
-) -> XArray:
+def avg_pool(xp: Xp, x: XArray, window: Window) -> XArray:
     """Return the averages "n c oh ow" (clauses AVGPOOL-1 to AVGPOOL-4)."""
-    check_ranks(len(kernel), x=x)
-    grid = grid_of(tuple(x.shape[2:]), kernel, stride, padding, dilation, ceil_mode)
+    grid = grid_of(x.shape, window)
     framed = padded(xp, x, grid.border, 0)
     total = xp.zeros((*x.shape[:2], *grid.output), dtype=x.dtype, device=x.device)
     for tap in grid.taps():
         total = total + framed[tap]
-    return total / _divisor(xp, x, grid, count_include_pad)
+    return total / _divisor(xp, x, grid, window.count_include_pad)
 
 
-def avg_pool_backward(
-    xp: Xp,
-    x: XArray,
-    dy: XArray,
-    kernel: Size,
-    stride: Size | None,
-    padding: Pairs,
-    dilation: Size,
-    ceil_mode: bool,
-    count_include_pad: bool,
-) -> XArray:
+def avg_pool_backward(xp: Xp, x: XArray, dy: XArray, window: Window) -> XArray:
     """Spread dy / divisor over the taps of each window (clauses AVGGRAD-1 and AVGGRAD-2)."""
-    check_ranks(len(kernel), x=x)
     check_dtypes(x=x, dy=dy)
-    size = tuple(x.shape[2:])
-    grid = grid_of(size, kernel, stride, padding, dilation, ceil_mode)
+    grid = grid_of(x.shape, window)
     check_shape("dy", dy, (*x.shape[:2], *grid.output))
-    share = dy / _divisor(xp, x, grid, count_include_pad)
-    return scattered(xp, x, size, grid, itertools.repeat(share, prod(kernel)))
+    share = dy / _divisor(xp, x, grid, window.count_include_pad)
+    return scattered(xp, x, tuple(x.shape[2:]), grid, itertools.repeat(share, prod(grid.kernel)))

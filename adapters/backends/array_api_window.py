@@ -12,6 +12,19 @@ Size = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 
 
+class Window(NamedTuple):
+    """The parameters of a call; an operator looks at those that it has."""
+
+    stride: Size | None  # None is the kernel size
+    padding: Pairs
+    dilation: Size
+    kernel: Size = ()  # that of a convolution is in its weights
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    groups: int = 1
+    input_size: Size = ()
+
+
 class Grid(NamedTuple):
     """Where the taps of every window lie in the padded input."""
 
@@ -35,38 +48,32 @@ class Grid(NamedTuple):
             )
 
 
-def grid_of(
-    size: Size, kernel: Size, stride: Size | None, padding: Pairs, dilation: Size, ceil_mode: bool = False
-) -> Grid:
-    """Place the windows; `stride` None is the kernel size.
+def grid_of(shape: Size, window: Window) -> Grid:
+    """Place the windows on an input "n c h w".
 
     Raises
     ------
     ValueError
-        If a size is refused, or no window fits (clause WINDOW-6).
+        If the axes are not those of the kernel, a size is refused, or no window fits (clause WINDOW-6).
     """
-    stride = kernel if stride is None else stride
+    kernel, size = window.kernel, shape[2:]
+    if len(shape) != len(kernel) + 2:
+        raise ValueError(f"{len(shape)} axes, but {len(kernel)} of the kernel (clause CONTRACT-9)")
+    stride = kernel if window.stride is None else window.stride
     border, output = [], []
-    for n, k, s, (low, high), d in zip(size, kernel, stride, padding, dilation, strict=True):
-        for name, value, least in (
-            ("kernel", k, 1),
-            ("stride", s, 1),
-            ("dilation", d, 1),
-            ("padding", low, 0),
-            ("padding", high, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} {value}: expected at least {least}")
+    for n, k, s, (low, high), d in zip(size, kernel, stride, window.padding, window.dilation, strict=True):
+        if min(k, s, d) < 1 or min(low, high) < 0:
+            raise ValueError(f"kernel {k}, stride {s}, dilation {d}, padding {low} and {high}: too small")
         room = n + low + high - (d * (k - 1) + 1)
-        steps = -(-room // s) if ceil_mode else room // s
+        steps = -(-room // s) if window.ceil_mode else room // s
         # A last window that would start beyond the input and the padding before it is dropped (WINDOW-5).
-        if ceil_mode and steps * s >= n + low:
+        if window.ceil_mode and steps * s >= n + low:
             steps -= 1
         if steps < 0:
             raise ValueError(f"kernel {k} with dilation {d} does not fit into {n} elements and their padding")
         border.append((low, high + max(0, steps * s - room)))
         output.append(steps + 1)
-    return Grid(kernel, stride, dilation, padding, tuple(border), tuple(output))
+    return Grid(kernel, stride, window.dilation, window.padding, tuple(border), tuple(output))
 
 
 def padded(xp: Xp, x: XArray, border: Pairs, fill: float) -> XArray:
@@ -89,13 +96,6 @@ def scattered(xp: Xp, like: XArray, size: Size, grid: Grid, parts: Iterator[XArr
         buffer[tap] += part
     inside = (slice(low, low + n) for n, (low, _) in zip(size, grid.border, strict=True))
     return buffer[(..., *inside)]
-
-
-def check_ranks(rank: int, **arrays: XArray) -> None:
-    """Refuse arrays that have not two axes beside the spatial ones."""
-    for name, array in arrays.items():
-        if array.ndim != rank + 2:
-            raise ValueError(f"{name} has {array.ndim} axes, expected {rank + 2} (clause CONTRACT-9)")
 
 
 def check_dtypes(**arrays: XArray | None) -> None:

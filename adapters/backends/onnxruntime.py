@@ -23,36 +23,9 @@ session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CP
 returned = session.run(None, feeds)"""
 
 
-_MAX_POOL = ("float64", "float32", "float16", "int8")
+def _describe(name: str, indices: bool = False) -> Adapter:
+    """Describe ONNX Runtime on the CPU, without any operators yet."""
 
-
-def make(name: str = "onnxruntime", *, indices: bool = True) -> Adapter:
-    """Describe ONNX Runtime on the CPU, padding in numbers.
-
-    Parameters
-    ----------
-    name
-        What reports call it.
-    indices
-        Whether to ask `MaxPool` for indices.
-    """
-    adapter = _adapter(name, indices)
-    below = {"max_padding": "below-kernel"}  # https://github.com/microsoft/onnxruntime/issues/801
-    families: dict[str, dict[str, Any]] = {"max_pool": {"dtypes": _MAX_POOL, **below}}
-    if indices:
-        families |= {"col2im": {}, "conv": {}, "avg_pool": below}
-    onnx_calls.register(adapter, _run, families, indices=indices)
-    return adapter
-
-
-def make_same() -> Adapter:
-    """Describe ONNX Runtime on the CPU, padding in words."""
-    adapter = _adapter("onnxruntime-same", indices=False)
-    onnx_calls.register_same(adapter, _run, {"conv": {}, "max_pool": {"dtypes": _MAX_POOL}})
-    return adapter
-
-
-def _adapter(name: str, indices: bool) -> Adapter:
     def script(operator: str, parameters: Mapping[str, Any]) -> str | None:
         return onnx_models.script(operator, parameters, "onnxruntime", _RUNNING, indices)
 
@@ -78,18 +51,25 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-adapter = make()
-plain = make("onnxruntime-plain", indices=False)
-same = make_same()
+_BELOW = {"max_padding": "below-kernel"}  # https://github.com/microsoft/onnxruntime/issues/801
+_MAX_POOL: dict[str, Any] = {"dtypes": ("float64", "float32", "float16", "int8")}
+
+adapter = _describe("onnxruntime", indices=True)
+onnx_calls.register(
+    adapter, _run, {"col2im": {}, "conv": {}, "max_pool": _MAX_POOL | _BELOW, "avg_pool": _BELOW}
+)
+plain = _describe("onnxruntime-plain")
+onnx_calls.register(plain, _run, {"max_pool": _MAX_POOL | _BELOW}, indices=False)
+same = _describe("onnxruntime-same")
+onnx_calls.register_same(same, _run, {"conv": {}, "max_pool": _MAX_POOL})
 
 _SOURCE = "https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/nn"
 _ISSUES = "https://github.com/microsoft/onnxruntime/issues"
 
-
-def _limits_of_maxima(adapter: Adapter) -> None:
-    """Declare what ONNX Runtime 1.31 answers otherwise than the standard in every way to call `MaxPool`."""
-    # fmt: off
-    known = adapter.known_limit
+# What ONNX Runtime 1.31 answers otherwise than the standard, first in every way to call `MaxPool`.
+# fmt: off
+for _described in (adapter, plain, same):
+    known = _described.known_limit
     known("max_pool?d", "WINDOW-6", shows="answers",
           reason="The output size is truncated toward zero: a kernel that does not fit has a window.",
           link=f"{_ISSUES}/25234")
@@ -105,14 +85,7 @@ def _limits_of_maxima(adapter: Adapter) -> None:
           reason="A window without a real element has the lowest finite number and an index outside of the "
                  "tensor.",
           link=f"{_SOURCE}/pool_functors.h")
-    # fmt: on
 
-
-_limits_of_maxima(adapter)
-_limits_of_maxima(plain)
-_limits_of_maxima(same)
-
-# fmt: off
 known = adapter.known_limit
 known("col2im*", "WINDOW-6", shows="answers",
       reason="Negative padding crops, though ONNX allows none.",
