@@ -4,9 +4,8 @@ The operators are ours; what is judged is a library's arrays under them. They pa
 gather each tap of the kernel as one strided slice, and scatter by adding to the same slices, for any
 spatial rank. Each takes the namespace `xp` first and calls nothing outside it. The standard has float32 and
 float64 and integers, so these are the dtypes claimed; functions that one of the libraries below lacks
-under the standard's name (``permute_dims``, ``matrix_transpose``, ``astype``) are not needed.
-
-Nothing is imported until an adapter is asked whether it is available.
+under the standard's name (``permute_dims``, ``matrix_transpose``, ``astype``) are not needed. Nothing is
+imported until an adapter is asked whether it is available.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class _Namespace:
         )
         for operator in (operator for operator in OPERATORS.values() if operator.family in _FUNCTIONS):
             wrapper, indices = self._wrapper(operator), "indices" in operator.outputs
-            dtypes = ("float64", "float32") if operator.row.divides else None
+            dtypes = adapter.dtypes[:2] if operator.row.divides else None
             adapter.implements(operator.name, padding="low-high", dtypes=dtypes, indices=indices)(wrapper)
         return adapter
 

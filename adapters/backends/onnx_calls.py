@@ -86,7 +86,7 @@ def _wrapper(row: Operator, run: Run, indices: bool, bound: Mapping[str, Any]) -
             feeds |= {"image_shape": np.array(size[2:]), "block_shape": np.array(given["kernel"])}
         if row.is_pooling:
             given.setdefault("stride", given["kernel"])
-        attributes = onnx_models.attributes_of(row.family, given | bound)
+        attributes = onnx_models.attributes_of(row.family, {**given, **bound})
         model = onnx_models.model_of(op, feeds, outputs, attributes, onnx_models.OPSET)
         answer = dict(zip(outputs, run(model, feeds), strict=True))
         # Only the spatial sizes were said; the others follow from the columns and must agree.

@@ -80,7 +80,7 @@ def _gradients(row: Operator, place: Place) -> Callable[..., Any]:
             # db is the same whatever the bias was, and there is one without a bias, too (CONVGRAD-3).
             given["b"] = np.zeros(len(given["w"]), given["w"].dtype)
         inputs = {n: place.tensor(given[n]).requires_grad_() for n in ("x", "w", "b") if n in given}
-        given |= {**inputs, "return_indices": False}
+        given = {**given, **inputs, "return_indices": False}
         padding, dilation = given["padding"], given.get("dilation", ())
         if row.family == "max_pool.backward" and any(padding) and any(step > 1 for step in dilation):
             # torch takes such a window's index from outside the plane, and its gradient then writes
