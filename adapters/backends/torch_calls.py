@@ -79,8 +79,9 @@ def _gradients(row: Operator, place: Place) -> Callable[..., Any]:
         if "b" in row.inputs and given["b"] is None:
             # db is the same whatever the bias was, and there is one without a bias, too (CONVGRAD-3).
             given["b"] = np.zeros(len(given["w"]), given["w"].dtype)
-        inputs = {n: place.tensor(given[n]).requires_grad_() for n in ("x", "w", "b") if n in given}
-        given = {**given, **inputs, "return_indices": False}
+        inputs = [name for name in row.inputs if name != "dy"]
+        given |= {name: place.tensor(given[name]).requires_grad_() for name in inputs}
+        given["return_indices"] = False
         padding, dilation = given["padding"], given.get("dilation", ())
         if row.family == "max_pool.backward" and any(padding) and any(step > 1 for step in dilation):
             # torch takes such a window's index from outside the plane, and its gradient then writes
@@ -91,7 +92,7 @@ def _gradients(row: Operator, place: Place) -> Callable[..., Any]:
                 raise ValueError(f"{padding=}, {dilation=}: a window without a real element")
         with place.exact_products():
             y = _call(row, **given)
-            gradients = torch.autograd.grad(y, [*inputs.values()], place.tensor(dy))
+            gradients = torch.autograd.grad(y, [given[name] for name in inputs], place.tensor(dy))
         return [array_of(gradient) for gradient in gradients]
 
     return _taking(row, wrapper)
