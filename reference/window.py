@@ -214,8 +214,10 @@ class Window:
                 )
         return sizes
 
-    def count(self, input_size: Sequence[int]) -> Size:
+    def count(self, input_size: Sequence[int], *, clipped: bool = True) -> Size:
         """What the equations of WINDOW-1 and WINDOW-5 give, also where it is below 1 and there is no window.
+
+        Under ceil rounding the last window is dropped if it starts beyond the input, unless `clipped` is off.
 
         Raises
         ------
@@ -230,7 +232,7 @@ class Window:
         ):
             room = n + low + high - e
             o = (-(-room // s) if self.ceil_mode else room // s) + 1
-            if self.ceil_mode and (o - 1) * s >= n + low:  # the last window would start beyond the input
+            if self.ceil_mode and clipped and (o - 1) * s >= n + low:
                 o -= 1
             sizes.append(o)
         return tuple(sizes)

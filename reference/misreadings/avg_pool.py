@@ -10,8 +10,8 @@ import numpy as np
 
 from convform.reference.call import Call
 from convform.reference.checks import Array
-from convform.reference.misreadings.misreading import Page, StepsTwist, changing_call
-from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.misreadings.misreading import Page, changing_call
+from convform.reference.misreadings.steps import Positions, Steps, StepsTwist, step
 
 PAGE = Page("avg_pool")
 
@@ -130,12 +130,10 @@ PAGE.steps_twist("overhang uncounted, and padding with it", (AVG, AVG_GRADIENT))
 
 
 @PAGE.steps_twist("average accumulated in half", (AVG,))
-def _(steps: Steps) -> Steps:
-    def total(cols: Array) -> Array:
-        if cols.dtype != np.float16:
-            return steps.total(cols)
-        rank = (cols.ndim - 2) // 2
-        taps = cols.reshape(*cols.shape[:2], -1, *cols.shape[2 + rank :])
-        return np.add.accumulate(taps, axis=2, dtype=np.float16)[:, :, -1]
-
-    return replace(steps, total=total)
+@step("total")
+def _(steps: Steps, cols: Array) -> Array:
+    if cols.dtype != np.float16:
+        return steps.total(cols)
+    rank = (cols.ndim - 2) // 2
+    taps = cols.reshape(*cols.shape[:2], -1, *cols.shape[2 + rank :])
+    return np.add.accumulate(taps, axis=2, dtype=np.float16)[:, :, -1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from convform.reference.call import Call
@@ -19,13 +17,13 @@ from convform.reference.misreadings.avg_pool import (
 )
 from convform.reference.misreadings.max_pool_backward import misread_windows
 from convform.reference.misreadings.misreading import Page, misread_dy
-from convform.reference.misreadings.steps import Positions, assign
+from convform.reference.misreadings.steps import Positions, assigning
 
 PAGE = Page("avg_pool_backward")
 
 # --- AVGGRAD-1: adjoint of the average -------------------------------------------------------------------
 
-misread_windows(PAGE, "AVGGRAD-1", AVG_GRADIENT, "average gradient ignores the stride", "average")
+misread_windows(PAGE, AVG_GRADIENT, "average gradient ignores the stride", "average")
 
 PAGE.steps_twist("average gradient rounded to integers", (AVG_GRADIENT,))(rounding_down)
 
@@ -46,9 +44,9 @@ PAGE.steps_twist("overhang counted in the gradient", (AVG_GRADIENT,), dialect=("
 )
 
 
-PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))(lambda steps: replace(steps, add=assign))
+PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))(assigning())
 
 
 # --- AVGGRAD-2: refused dy -------------------------------------------------------------------------------
 
-misread_dy(PAGE, "AVGGRAD-2", AVG_GRADIENT, "average pooling")
+misread_dy(PAGE, AVG_GRADIENT, "average pooling")

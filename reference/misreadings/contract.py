@@ -16,6 +16,7 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
+    around,
     changing_inputs,
     changing_outputs,
 )
@@ -38,13 +39,11 @@ def arrays_of(inputs: Inputs) -> dict[str, Array]:
 def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
     """Raise where an array is refused."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            if any(refused(array) for array in arrays_of(inputs).values()):
-                raise ValueError(says)
-            return evaluate(operator, inputs, call)
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        if any(refused(array) for array in arrays_of(inputs).values()):
+            raise ValueError(says)
+        return evaluate(operator, inputs, call)
 
     return twist
 
@@ -55,13 +54,11 @@ def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
 def afterwards(act: Callable[[Outputs, Inputs, Call], None]) -> CallTwist:
     """Answer as the standard does, then do something with the arrays."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            outputs = evaluate(operator, inputs, call)
-            act(outputs, inputs, call)
-            return outputs
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        act(outputs, inputs, call)
+        return outputs
 
     return twist
 
@@ -97,32 +94,28 @@ def _one_tap(call: Call) -> bool:
 
 
 @PAGE.call_twist("view returned", tuple(family for family in FAMILIES if not family.startswith("conv")))
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        (name, output), *_ = outputs.items()
-        source = inputs.get("dy", inputs.get("x", inputs.get("cols")))
-        if _one_tap(call) and source is not None:
-            return {**outputs, name: source.reshape(output.shape)}
-        return outputs
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    (name, output), *_ = outputs.items()
+    source = inputs.get("dy", inputs.get("x", inputs.get("cols")))
+    if _one_tap(call) and source is not None:
+        return {**outputs, name: source.reshape(output.shape)}
+    return outputs
 
 
 @PAGE.call_twist("sliding view returned", ("im2col",))
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        x = inputs["x"]
-        if call.window.padding != no_padding(call.window):
-            return outputs
-        spatial = x.strides[2:]
-        within = tuple(d * step for d, step in zip(call.window.dilation, spatial, strict=True))
-        between = tuple(s * step for s, step in zip(call.window.stride, spatial, strict=True))
-        strides = (*x.strides[:2], *within, *between)
-        return {"cols": np.lib.stride_tricks.as_strided(x, outputs["cols"].shape, strides)}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    x = inputs["x"]
+    if call.window.padding != no_padding(call.window):
+        return outputs
+    spatial = x.strides[2:]
+    within = tuple(d * step for d, step in zip(call.window.dilation, spatial, strict=True))
+    between = tuple(s * step for s, step in zip(call.window.stride, spatial, strict=True))
+    strides = (*x.strides[:2], *within, *between)
+    return {"cols": np.lib.stride_tricks.as_strided(x, outputs["cols"].shape, strides)}
 
 
 @PAGE.call_twist("output buffer reused", FAMILIES)
@@ -241,12 +234,10 @@ PAGE.call_twist("result in float64", FAMILIES)(
 
 
 @PAGE.call_twist("result in float32", FAMILIES)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        single = {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
-        return evaluate(operator, single, call)
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    single = {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
+    return evaluate(operator, single, call)
 
 
 PAGE.call_twist(
@@ -311,14 +302,12 @@ PAGE.call_twist("size-one axes squeezed", FAMILIES)(
 
 
 @PAGE.call_twist("size-one axes crash", FAMILIES)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        if 1 in (math.prod(call.size), call.window.taps):
-            raise IndexError("too many indices for array")
-        return outputs
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    if 1 in (math.prod(call.size), call.window.taps):
+        raise IndexError("too many indices for array")
+    return outputs
 
 
 # --- CONTRACT-9: wrong rank ------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
-    StepsTwist,
+    around,
     changing_outputs,
 )
-from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.misreadings.steps import Positions, Steps, StepsTwist, step
 from convform.reference.window import Window
 
 PAGE = Page("max_pool")
@@ -46,21 +46,19 @@ def as_element(value: float, dtype: np.dtype[Any]) -> Array:
 def starting_at(start: Callable[[np.dtype[Any]], float]) -> CallTwist:
     """Start the running maximum at a number: a window below it selects nothing."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            x = inputs["x"]
-            first = as_element(start(x.dtype), x.dtype)
-            if not operator.endswith(".backward"):
-                outputs = evaluate(operator, inputs, call)
-                below = outputs["y"] < first
-                index = np.where(below, -1, outputs["indices"])
-                return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
-            y = evaluate(operator.removesuffix(".backward"), {"x": x}, call)["y"]
-            # Let the standard refuse a dy of another shape.
-            dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
-            return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, call)
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        x = inputs["x"]
+        first = as_element(start(x.dtype), x.dtype)
+        if not operator.endswith(".backward"):
+            outputs = evaluate(operator, inputs, call)
+            below = outputs["y"] < first
+            index = np.where(below, -1, outputs["indices"])
+            return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
+        y = evaluate(operator.removesuffix(".backward"), {"x": x}, call)["y"]
+        # Let the standard refuse a dy of another shape.
+        dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
+        return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, call)
 
     return twist
 
@@ -126,11 +124,9 @@ PAGE.call_twist("first window only", (MAX,))(changing_outputs(_first_window))
 
 
 @PAGE.steps_twist("largest magnitude", (MAX, MAX_GRADIENT))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        return steps.select(np.where(real, np.abs(cols), cols), real)
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    return steps.select(np.where(real, np.abs(cols), cols), real)
 
 
 # --- MAXPOOL-2: padding never wins -----------------------------------------------------------------------
@@ -180,25 +176,21 @@ PAGE.call_twist("empty window has an index outside of the plane", (MAX,))(changi
 
 
 @PAGE.steps_twist("nan ignored", (MAX,), dialect=("nan", "ignore"))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        seen = real & ~np.isnan(cols)
-        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
-        return np.where(seen.any(axis=2), steps.select(numbers, seen), steps.select(cols, real))
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    seen = real & ~np.isnan(cols)
+    numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+    return np.where(seen.any(axis=2), steps.select(numbers, seen), steps.select(cols, real))
 
 
 @PAGE.steps_twist("nan only where it comes first", (MAX,))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        seen = real & ~np.isnan(cols)
-        first = np.broadcast_to(real.argmax(axis=0), cols[:, :, 0].shape)
-        number = ~np.isnan(np.take_along_axis(cols, first[:, :, None], axis=2)[:, :, 0])
-        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
-        return np.where(number & real.any(axis=0), steps.select(numbers, seen), np.where(number, -1, first))
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    seen = real & ~np.isnan(cols)
+    first = np.broadcast_to(real.argmax(axis=0), cols[:, :, 0].shape)
+    number = ~np.isnan(np.take_along_axis(cols, first[:, :, None], axis=2)[:, :, 0])
+    numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+    return np.where(number & real.any(axis=0), steps.select(numbers, seen), np.where(number, -1, first))
 
 
 PAGE.call_twist("nan has no index", (MAX,))(
