@@ -197,6 +197,11 @@ class Window:
         """Extent of the dilated kernel, d(k − 1) + 1 for each axis (clause WINDOW-4)."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    def with_axes_reversed(self) -> Window:
+        """Return the window of arrays whose spatial axes stand in the opposite order."""
+        fields = {name: value[::-1] for name, value in vars(self).items() if isinstance(value, tuple)}
+        return replace(self, **fields)
+
     def output_size(self, input_size: Sequence[int]) -> Size:
         """Number of windows along each axis for the spatial sizes `input_size` (clauses WINDOW-1, WINDOW-5).
 

@@ -109,8 +109,8 @@ def overhang(standard: Counts) -> Counts:
 def _overhang_without_padding(standard: Counts) -> Counts:
     def counts(call: Call, positions: Positions) -> Array:
         beyond = np.zeros((), bool)
-        for p, n, (_, high) in zip(positions, call.size, call.window.padding, strict=True):
-            beyond = beyond[..., None] | (p >= n + high).any(axis=1)
+        for p, (_, end) in zip(positions, call.window.counted(call.size, True), strict=True):
+            beyond = beyond[..., None] | (p >= end).any(axis=1)
         return np.where(
             beyond,
             standard(replace(call, count_include_pad=False), positions),

@@ -78,10 +78,6 @@ def padding_with(value: Callable[[np.dtype[Any]], float]) -> StepsTwist:
     return twist
 
 
-def _grid(per_axis: Sequence[Sequence[int]]) -> list[Array]:
-    return list(np.meshgrid(*(np.array(values, int) for values in per_axis), indexing="ij"))
-
-
 def row_major(coordinates: Sequence[Array], size: Sequence[int]) -> Array:
     """Number positions row by row: h·W + w."""
     index = np.zeros_like(coordinates[0])
@@ -158,16 +154,10 @@ PAGE.call_twist("empty window gives zero", (MAX,))(
 
 def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     """Walk from the start of an empty window in steps of the dilation until the border is passed."""
-    window, size = call.window, inputs["x"].shape[2:]
-    corners = _grid(
-        [
-            [start if start >= 0 else start % d for start in range(-low, o * s - low, s)]
-            for o, s, d, (low, _) in zip(
-                outputs["y"].shape[2:], window.stride, window.dilation, window.padding, strict=True
-            )
-        ]
-    )
-    return {"indices": np.where(_no_element(outputs), row_major(corners, size), outputs["indices"])}
+    starts = [p[:, 0] for p in call.window.positions(outputs["y"].shape[2:])]
+    beyond = [np.where(p < 0, p % d, p) for p, d in zip(starts, call.window.dilation, strict=True)]
+    place = row_major(np.meshgrid(*beyond, indexing="ij"), call.size)
+    return {"indices": np.where(_no_element(outputs), place, outputs["indices"])}
 
 
 PAGE.call_twist("empty window has an index outside of the plane", (MAX,))(changing_outputs(_first_beyond))
@@ -207,19 +197,15 @@ PAGE.call_twist("minus infinity replaced", (MAX, MAX_GRADIENT))(starting_at(lowe
 
 
 def _in_window(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
-    starts = _grid(
-        [
-            [i * s - low for i in range(o)]
-            for o, s, (low, _) in zip(coordinates[0].shape[2:], window.stride, window.padding, strict=True)
-        ]
-    )
-    taps = [(q - start) // d for q, start, d in zip(coordinates, starts, window.dilation, strict=True)]
-    return row_major(taps, window.kernel)
+    output = coordinates[0].shape[2:]
+    read = zip(coordinates, window.positions(output), np.indices(output), strict=True)
+    return row_major([(p[i] == q[..., None]).argmax(axis=-1) for q, p, i in read], window.kernel)
 
 
 def _in_padded_plane(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
-    size = [n + low + high for n, (low, high) in zip(shape[2:], window.padding, strict=True)]
-    return row_major([q + low for q, (low, _) in zip(coordinates, window.padding, strict=True)], size)
+    padded = window.counted(shape[2:], True)
+    places = [q - first for q, (first, _) in zip(coordinates, padded, strict=True)]
+    return row_major(places, [end - first for first, end in padded])
 
 
 def _in_array(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
@@ -269,9 +255,7 @@ def _(evaluate: Asked) -> Asked:
         return array.transpose(0, 1, *range(array.ndim - 1, 1, -1))
 
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        names = ("kernel", "stride", "padding", "dilation")
-        window = replace(call.window, **{name: getattr(call.window, name)[::-1] for name in names})
-        turned = replace(call, window=window)
+        turned = replace(call, window=call.window.with_axes_reversed())
         outputs = evaluate(operator, {name: reversed_axes(array) for name, array in inputs.items()}, turned)
         answer = {name: reversed_axes(array) for name, array in outputs.items()}
         if "indices" not in answer:
