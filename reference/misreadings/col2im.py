@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.im2col import taps_mirrored
 from convform.reference.misreadings.misreading import (
     Asked,
-    CallTwist,
     Inputs,
     Page,
     around,
     cropped,
+    cropping,
     first_only,
     reordered,
     size_of_output,
@@ -28,7 +27,6 @@ from convform.reference.misreadings.steps import (
     Positions,
     Steps,
     assigning,
-    no_padding,
     ones,
     placing,
     step,
@@ -75,43 +73,24 @@ PAGE.steps_twist("dilation forgotten in col2im", ("col2im",))(placing(dilation=o
 PAGE.steps_twist("stride forgotten in col2im", ("col2im",))(placing(stride=ones))
 
 
-PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored, taps_mirrored))
+PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored))
 
 PAGE.call_twist("first sample added up only", ("col2im",))(first_only(0))
 
 # --- COL2IM-2: what fell into padding is dropped ---------------------------------------------------------
 
-Crop = Callable[[int, int, int, int], slice]
-
-
-def cropping(crop: Crop) -> CallTwist:
-    """Add up with the padding, then crop each axis by `crop(padded size, p_lo, p_hi, k)`."""
-
-    @around
-    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
-        pads = call.window.padding
-        padded = tuple(n + low + high for n, (low, high) in zip(call.size, pads, strict=True))
-        bare = replace(call.window, padding=no_padding(call.window))
-        x = evaluate(operator, inputs, replace(call, size=padded, window=bare))["x"]
-        axes = zip(padded, pads, call.window.kernel, strict=True)
-        kept = [crop(each, low, high, k) for each, (low, high), k in axes]
-        return {"x": x[(slice(None), slice(None), *kept)]}
-
-    return twist
-
-
-PAGE.call_twist("padded result returned", ("col2im",))(cropping(lambda size, low, high, k: slice(None)))
+PAGE.call_twist("padded result returned", ("col2im",))(cropping("x", lambda size, low, high, k: slice(None)))
 
 PAGE.call_twist("crop with a negative zero", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(low, -high))
+    cropping("x", lambda size, low, high, k: slice(low, -high))
 )
 
 PAGE.call_twist("crop by the kernel size", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(k // 2, size - k // 2))
+    cropping("x", lambda size, low, high, k: slice(k // 2, size - k // 2))
 )
 
 PAGE.call_twist("crop by the low padding twice", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(low, size - low))
+    cropping("x", lambda size, low, high, k: slice(low, size - low))
 )
 
 # --- COL2IM-3: refused columns ---------------------------------------------------------------------------

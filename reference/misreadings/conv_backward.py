@@ -27,6 +27,7 @@ from convform.reference.misreadings.misreading import (
     around,
     changing_output,
     changing_outputs,
+    cropping,
     kept_first,
     misread_dy,
     one_output_of,
@@ -36,8 +37,6 @@ from convform.reference.misreadings.steps import (
     Steps,
     StepsTwist,
     assigning,
-    changing,
-    no_padding,
     read_at,
     step,
 )
@@ -68,19 +67,6 @@ def _per_sample(gradient: Array, inputs: Inputs, call: Call) -> Array:
 # --- CONVGRAD-1: gradient in the input -------------------------------------------------------------------
 
 
-def cropping_dx(crop: Callable[[Array, Inputs, Call], Array]) -> CallTwist:
-    """Compute dx for the padded input, and crop it: `crop(padded, inputs, call)`."""
-
-    @around
-    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        padded = {**inputs, "x": np.pad(inputs["x"], [(0, 0), (0, 0), *call.window.padding])}
-        whole = evaluate(operator, padded, changing(padding=no_padding)(call))["dx"]
-        return {**outputs, "dx": crop(whole, inputs, call)}
-
-    return twist
-
-
 def added_at(move: Callable[[Array], Array]) -> StepsTwist:
     """Add gradients up elsewhere: `move(p)` gives the elements "o k" along one axis."""
 
@@ -100,15 +86,8 @@ PAGE.call_twist("dx with the kernel mirrored along one axis", GRADIENT)(
 )
 
 
-def _square_blocks_transposed(w: Array, groups: int) -> Array:
-    return np.take(w, transposed_weights(np.arange(w.size).reshape(w.shape), groups))
-
-
 PAGE.call_twist("dx with the channels not exchanged", GRADIENT)(
-    one_output_of(
-        "dx",
-        lambda inputs, call: {"w": _square_blocks_transposed(inputs["w"], call.groups)},
-    )
+    one_output_of("dx", lambda inputs, call: {"w": transposed_weights(inputs["w"], call.groups)})
 )
 
 
@@ -118,25 +97,15 @@ PAGE.steps_twist("dx ignores the dilation", GRADIENT)(added_at(undilated))
 
 PAGE.steps_twist("dx ignores the padding", GRADIENT)(added_at(unpadded))
 
-PAGE.call_twist("dx of the padded input", GRADIENT)(cropping_dx(lambda dx, inputs, call: dx))
+PAGE.call_twist("dx of the padded input", GRADIENT)(cropping("dx", lambda size, low, high, k: slice(None)))
 
+PAGE.call_twist("dx cropped with a negative zero", GRADIENT)(
+    cropping("dx", lambda size, low, high, k: slice(low, -high))
+)
 
-def _between_paddings(dx: Array, inputs: Inputs, call: Call) -> Array:
-    spatial = [slice(low, -high) for low, high in call.window.padding]
-    return dx[:, :, *spatial].copy()
-
-
-PAGE.call_twist("dx cropped with a negative zero", GRADIENT)(cropping_dx(_between_paddings))
-
-
-def _without_half_kernels(dx: Array, inputs: Inputs, call: Call) -> Array:
-    sizes = zip(inputs["w"].shape[2:], dx.shape[2:], strict=True)
-    spatial = [slice(k // 2, n - k // 2) for k, n in sizes]
-    return dx[:, :, *spatial].copy()
-
-
-PAGE.call_twist("dx cropped by the kernel size", GRADIENT)(cropping_dx(_without_half_kernels))
-
+PAGE.call_twist("dx cropped by the kernel size", GRADIENT)(
+    cropping("dx", lambda size, low, high, k: slice(k // 2, size - k // 2))
+)
 
 PAGE.steps_twist("dx overlaps assigned", GRADIENT)(assigning())
 

@@ -21,7 +21,7 @@ def taps_mirrored(cols: Array) -> Array:
     return np.flip(cols, tuple(range(2, 2 + rank_of(cols))))
 
 
-PAGE.call_twist("taps mirrored in columns", ("im2col",))(reordered(taps_mirrored, taps_mirrored))
+PAGE.call_twist("taps mirrored in columns", ("im2col",))(reordered(taps_mirrored))
 
 
 PAGE.steps_twist("windows without overlap", ("im2col",))(windowed(stride=lambda window: window.kernel))

@@ -10,7 +10,7 @@ after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -19,7 +19,14 @@ import numpy as np
 from convform.reference.call import Call, row_of, widened
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs, Parameters, narrowed
-from convform.reference.misreadings.steps import STANDARD, Steps, StepsTwist, evaluate_steps
+from convform.reference.misreadings.steps import (
+    STANDARD,
+    Steps,
+    StepsTwist,
+    changing,
+    evaluate_steps,
+    no_padding,
+)
 from convform.reference.window import Size, Window
 from convform.spec.clauses import ListedMisreading, listed_misreadings
 from convform.spec.operators import OPERATORS
@@ -316,6 +323,18 @@ def first_only(axis: int) -> CallTwist:
     )
 
 
+def put_back(array: Array, places: Array) -> Array:
+    """Undo ``np.take(array, places)``, where `places` has every element once."""
+    undone = np.empty_like(array)
+    np.put(undone, places, array)
+    return undone
+
+
+def in_order(array: Array) -> Array:
+    """Number the elements of an array, in its shape."""
+    return np.arange(array.size).reshape(array.shape)
+
+
 def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
     """Read the elements of the weights in another order, and return dw in that order.
 
@@ -324,14 +343,9 @@ def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
 
     @around
     def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
-        w = inputs["w"]
-        places = change(np.arange(w.size).reshape(w.shape), call.groups)
-        outputs = evaluate(operator, {**inputs, "w": np.take(w, places)}, call)
-        if "dw" in outputs:
-            dw = np.empty_like(outputs["dw"])
-            np.put(dw, places, outputs["dw"])
-            outputs = {**outputs, "dw": dw}
-        return outputs
+        places = change(in_order(inputs["w"]), call.groups)
+        outputs = evaluate(operator, {**inputs, "w": np.take(inputs["w"], places)}, call)
+        return {**outputs, "dw": put_back(outputs["dw"], places)} if "dw" in outputs else outputs
 
     return twist
 
@@ -341,22 +355,40 @@ def rank_of(cols: Array) -> int:
     return (cols.ndim - 2) // 2
 
 
-def reordered(columns: Reorder, back: Reorder, y: Reorder | None = None) -> CallTwist:
+def reordered(columns: Reorder, y: Reorder | None = None) -> CallTwist:
     """Put the elements of columns (and of a convolution's y) in another order.
 
-    `columns` is what im2col does to its result, `back` what col2im undoes before it starts: two functions
-    that keep the shape, each the inverse of the other. Written with the same mistake, the two fit together.
+    `columns` is what im2col does to its result, and what col2im undoes before it starts: a function that
+    keeps the shape. Written with the same mistake, the two fit together.
     """
 
     @around
     def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
         family = OPERATORS[operator].family
         if family == "col2im":
-            return evaluate(operator, {**inputs, "cols": back(inputs["cols"])}, call)
+            cols = inputs["cols"]
+            return evaluate(operator, {**inputs, "cols": put_back(cols, columns(in_order(cols)))}, call)
         outputs = evaluate(operator, inputs, call)
         if family == "im2col":
             return {"cols": columns(outputs["cols"])}
         return {name: y(array) if y else array for name, array in outputs.items()}
+
+    return twist
+
+
+def cropping(name: str, crop: Callable[[int, int, int, int], slice]) -> CallTwist:
+    """Compute x or dx with its padding, then crop each axis by `crop(padded size, p_lo, p_hi, k)`."""
+
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        pads, kernel = call.window.padding, call.window.kernel
+        given = {"x": np.pad(inputs["x"], [(0, 0), (0, 0), *pads])} if "x" in inputs else {}
+        size = tuple(n + low + high for n, (low, high) in zip(call.size, pads, strict=True))
+        bare = replace(changing(padding=no_padding)(call), size=size)
+        whole = evaluate(operator, {**inputs, **given}, bare)[name]
+        kept = [crop(n, *pair, k) for n, pair, k in zip(size, pads, kernel, strict=True)]
+        return {**outputs, name: whole[:, :, *kept].copy()}
 
     return twist
 
