@@ -199,8 +199,8 @@ class Window:
 
     def with_axes_reversed(self) -> Window:
         """Return the window of arrays whose spatial axes stand in the opposite order."""
-        fields = {name: value[::-1] for name, value in vars(self).items() if isinstance(value, tuple)}
-        return replace(self, **fields)
+        kernel, stride, padding, dilation = self.kernel, self.stride, self.padding, self.dilation
+        return Window(kernel[::-1], stride[::-1], padding[::-1], dilation[::-1], self.ceil_mode)
 
     def output_size(self, input_size: Sequence[int]) -> Size:
         """Number of windows along each axis for the spatial sizes `input_size` (clauses WINDOW-1, WINDOW-5).
@@ -244,16 +244,10 @@ class Window:
 
     def overhang(self, input_size: Sequence[int]) -> Size:
         """Elements that the last window needs beyond the high padding: 0 unless `ceil_mode` (WINDOW-5)."""
+        ends = self.counted(input_size, True)
         return tuple(
-            max((o - 1) * s + e - (n + low + high), 0)
-            for o, n, e, s, (low, high) in zip(
-                self.output_size(input_size),
-                input_size,
-                self.effective_kernel,
-                self.stride,
-                self.padding,
-                strict=True,
-            )
+            max(int(p[-1, -1]) + 1 - end, 0)
+            for p, (_, end) in zip(self.positions(self.output_size(input_size)), ends, strict=True)
         )
 
     def element(self, place: Sequence[int], tap: Sequence[int]) -> Size:

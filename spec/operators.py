@@ -181,7 +181,7 @@ class Family:
 
     @property
     def exact_reals(self) -> bool:
-        """Whether the standard bounds no rounding of real numbers: they are compared exactly, or not at all."""
+        """Whether no rounding of real numbers is bounded: they are compared exactly, or not at all."""
         return "rounding" not in self.clauses
 
     @property

@@ -252,16 +252,9 @@ class Space:
 
 def _shared_fields(claims: Claims) -> tuple[str, ...]:
     """Fields of `Axis` that must have one value on all axes."""
-    shared = []
-    if claims.kernel == "square":
-        shared.append("k")
-    if claims.stride == "scalar":
-        shared.append("s")
-    if claims.padding == "scalar":
-        shared += ["low", "high"]
-    if claims.dilation == "scalar":
-        shared.append("d")
-    return tuple(shared)
+    fields = {"kernel": ("k",), "stride": ("s",), "padding": ("low", "high"), "dilation": ("d",)}
+    alike = [name for name in fields if getattr(claims, name) in ("square", "scalar")]
+    return tuple(field for name in alike for field in fields[name])
 
 
 def _dtypes(implementation: Implementation) -> tuple[str, ...]:
@@ -272,9 +265,7 @@ def _dtypes(implementation: Implementation) -> tuple[str, ...]:
 
 
 def _biases(implementation: Implementation) -> tuple[bool, ...]:
-    if "b" not in implementation.operator.inputs:
-        return (False,)
-    if "b" not in implementation.takes:
+    if not {"b"} <= {*implementation.operator.inputs} & {*implementation.takes}:
         # A gradient may have db without taking b; a forward pass without b has no bias.
         return (False,)
     return (True, False) if implementation.claims.bias_optional else (True,)
@@ -451,17 +442,7 @@ class Tables:
     ) -> Geometry:
         """Assemble a geometry; `turn` says which axis the first one becomes."""
         turned = tuple(axes[(i - turn) % len(axes)] for i in range(len(axes)))
-        return Geometry(
-            axes=turned,
-            channels=channels,
-            dtype=flags.dtype,
-            contents=flags.contents,
-            seed=seed,
-            bias=flags.bias,
-            default_stride=flags.default_stride,
-            ceil_mode=flags.ceil_mode,
-            count_include_pad=flags.count_include_pad,
-        )
+        return Geometry(turned, channels, seed=seed, **flags._asdict())
 
     @property
     def turns(self) -> int:

@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from convform.reference import checks
 from convform.reference.call import Call, row_of
 from convform.reference.checks import Array
-from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
+from convform.reference.evaluation import Outputs, Parameters, by_family, evaluate_with
 from convform.reference.window import Size, Window
 
 Positions = tuple[Array, ...]
@@ -62,13 +62,8 @@ def plane(positions: Positions, size: Size) -> Array:
 def _outer(combine: np.ufunc, per_axis: list[Array]) -> Array:
     """Combine arrays "k o" of every axis into one "kh kw oh ow"."""
     rank = len(per_axis)
-    total: Any = None
-    for axis, values in enumerate(per_axis):
-        shape = [1] * (2 * rank)
-        shape[axis], shape[rank + axis] = values.shape
-        term = values.reshape(shape)
-        total = term if total is None else combine(total, term)
-    return np.asarray(total)
+    each = reduce(combine.outer, per_axis)  # kh oh kw ow
+    return np.ascontiguousarray(each.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)))
 
 
 def read(x: Array, positions: Positions, outside: Any) -> Array:
@@ -272,9 +267,8 @@ def _conv_backward(
 def _seen(steps: Steps, x: Array, where: Positions) -> tuple[Array, Array, Array]:
     """Taps of every window as "n c t oh ow", which are real, and their places in the plane, "t oh ow"."""
     size, output = x.shape[2:], [len(p) for p in where]
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     taps = math.prod(p.shape[1] for p in where)
-    cols = steps.read(x, where, lowest).reshape(*x.shape[:2], taps, *output)
+    cols = steps.read(x, where, checks.lowest(x.dtype)).reshape(*x.shape[:2], taps, *output)
     return cols, real(where, size).reshape(taps, *output), plane(where, size).reshape(taps, *output)
 
 
@@ -311,24 +305,15 @@ def _avg_pool_backward(steps: Steps, call: Call, x: Array, dy: Array) -> Array:
     return steps.add(np.broadcast_to(part, shape), where, call.size).astype(x.dtype)
 
 
-_FUNCTIONS: Functions = {
-    "im2col": _im2col,
-    "col2im": _col2im,
-    "conv": _conv,
-    "conv.backward": _conv_backward,
-    "max_pool": _max_pool,
-    "max_pool.backward": _max_pool_backward,
-    "avg_pool": _avg_pool,
-    "avg_pool.backward": _avg_pool_backward,
-}
-
-
 def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Array:
     """Sum over channels and taps, group by group: "n c kh kw oh ow" with "o i kh kw" gives "n o oh ow"."""
     output, rows = cols.shape[2 + rank :], w.shape[1] * math.prod(w.shape[2:])
     flat = cols.reshape(len(cols), groups, rows, math.prod(output))
     y = steps.multiply(w.reshape(groups, len(w) // groups, rows), flat)
     return y.reshape(len(cols), len(w), *output)
+
+
+_FUNCTIONS = by_family(globals(), "_")
 
 
 # --- common changes of the steps -------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from convform.reference.call import Call
-from convform.reference.checks import Array
+from convform.reference.checks import Array, lowest
 from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.misreading import POOLS, Asked, Finish, Inputs, Mend, Page, around, as_is
 from convform.reference.misreadings.steps import (
@@ -191,8 +191,7 @@ def _(steps: Steps, x: Array, where: Positions, outside: object) -> Array:
 @around
 def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
     x, pads = inputs["x"], call.window.padding[:1] * 2
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    fill = lowest if operator.startswith("max_pool") else 0
+    fill = lowest(x.dtype) if operator.startswith("max_pool") else 0
     padded = np.pad(x, (*pads, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
     return evaluate(operator, {**inputs, "x": padded}, call)
 
