@@ -73,6 +73,12 @@ def same_padding(n: int, k: int, s: int, d: int) -> tuple[int, int]:
     return Window.same((n,), (k,), s, d).padding[0]
 
 
+def axes_of(window: Window, size: Sequence[int]) -> tuple[Axis, ...]:
+    """Take a window on an input of spatial sizes `size` apart into its axes."""
+    low, high = zip(*window.padding, strict=True)
+    return tuple(map(Axis, size, window.kernel, window.stride, low, high, window.dilation))
+
+
 AxisRule = Callable[[Axis], bool]
 """A restriction on one axis, applied once when a table is built."""
 

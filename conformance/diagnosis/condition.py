@@ -174,10 +174,8 @@ def learn(cases: Sequence[Case], right: Sequence[bool]) -> Condition | None:
     for name, holds in literals:
         if np.array_equal(holds, wrong):
             return Condition(name, (fails, fails), (passes, passes))
-    for (first, a), (second, b) in itertools.combinations(literals, 2):
-        if np.array_equal(a & b, wrong):
-            return Condition(f"{first} and {second}", (fails, fails), (passes, passes))
-    for (first, a), (second, b) in itertools.combinations(literals, 2):
-        if np.array_equal(a | b, wrong):
-            return Condition(f"{first}, or {second}", (fails, fails), (passes, passes))
+    for join, combined in ((" and ", np.logical_and), (", or ", np.logical_or)):
+        for (first, a), (second, b) in itertools.combinations(literals, 2):
+            if np.array_equal(combined(a, b), wrong):
+                return Condition(f"{first}{join}{second}", (fails, fails), (passes, passes))
     return None

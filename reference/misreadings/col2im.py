@@ -41,8 +41,9 @@ PAGE = Page("col2im")
 PAGE.steps_twist("overlaps assigned", ("col2im",))(assigning())
 
 
+@PAGE.call_twist("overlaps added in half", ("col2im",), dialect=("scatter", "native"), of_half_types=True)
 @around
-def _added_in_half(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
     outputs = evaluate(operator, inputs, call)
     cols = inputs.get("cols")
     if cols is None or cols.dtype.name not in ("float16", "bfloat16"):
@@ -50,11 +51,6 @@ def _added_in_half(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -
     x = np.zeros(outputs["x"].shape, cols.dtype)
     add(x, cols, call.window.landings(call.size))
     return {"x": x}
-
-
-PAGE.call_twist("overlaps added in half", ("col2im",), dialect=("scatter", "native"), of_half_types=True)(
-    _added_in_half
-)
 
 
 PAGE.steps_twist("overlaps assigned tap by tap", ("col2im",))(assigning(windows_first=False))

@@ -63,26 +63,24 @@ def afterwards(act: Callable[[Outputs, Inputs, Call], None]) -> CallTwist:
     return twist
 
 
-def _clear_border(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("input modified in place", FAMILIES)
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     first = next(iter(arrays_of(inputs).values()))
     first[..., :1] = 0
 
 
-PAGE.call_twist("input modified in place", FAMILIES)(afterwards(_clear_border))
-
-
-def _train(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("weights updated inside the backward pass", ("conv.backward",))
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     inputs["w"][...] = inputs["w"] - outputs["dw"]
 
 
-PAGE.call_twist("weights updated inside the backward pass", ("conv.backward",))(afterwards(_train))
-
-
-def _divide_dy(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("dy divided in place", ("avg_pool.backward",))
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     inputs["dy"][...] = inputs["dy"] / call.window.taps
 
-
-PAGE.call_twist("dy divided in place", ("avg_pool.backward",))(afterwards(_divide_dy))
 
 # --- CONTRACT-2: outputs have their own memory -----------------------------------------------------------
 
@@ -278,17 +276,15 @@ PAGE.call_twist("empty batch crashes", FAMILIES)(
 )
 
 
-def _size_of_input(outputs: Outputs, inputs: Inputs, call: Call) -> Mapping[str, Array]:
+@PAGE.call_twist("empty batch keeps the input's size", ("im2col", "conv", "max_pool", "avg_pool"))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Mapping[str, Array]:
     size, n = inputs["x"].shape[2:], len(inputs["x"])
     return {
         name: array if n else np.zeros((*array.shape[: -len(size)], *size), array.dtype)
         for name, array in outputs.items()
     }
 
-
-PAGE.call_twist("empty batch keeps the input's size", ("im2col", "conv", "max_pool", "avg_pool"))(
-    changing_outputs(_size_of_input)
-)
 
 PAGE.call_twist("empty batch gives an empty gradient", ("conv.backward",))(
     changing_outputs(lambda outputs, inputs, call: {} if len(inputs["x"]) else {"dw": outputs["dw"][:0]})

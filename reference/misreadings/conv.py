@@ -83,13 +83,12 @@ PAGE.call_twist("kernel mirrored along one axis", BOTH)(
 )
 
 
-def _transposed_kernel(w: Array, groups: int) -> Array:
+@PAGE.call_twist("kernel transposed", BOTH)
+@weights_read_in_order
+def _(w: Array, groups: int) -> Array:
     # A flattened kernel of kh × kw values is read column by column; nothing crashes where kh ≠ kw.
     kernel = w.reshape(*w.shape[:2], *reversed(w.shape[2:]))
     return kernel.transpose(0, 1, *reversed(spatial(w)))
-
-
-PAGE.call_twist("kernel transposed", BOTH)(weights_read_in_order(_transposed_kernel))
 
 
 PAGE.steps_twist("one element for the whole window", CONV)(
@@ -97,13 +96,13 @@ PAGE.steps_twist("one element for the whole window", CONV)(
 )
 
 
-def _last_tap(w: Array) -> Array:
+@PAGE.call_twist("last tap only", CONV)
+@_overwriting
+def _(w: Array) -> Array:
     for axis in spatial(w):
         w = kept_last(w, axis)
     return w
 
-
-PAGE.call_twist("last tap only", CONV)(_overwriting(_last_tap))
 
 # --- CONV-2: channels ------------------------------------------------------------------------------------
 
@@ -139,12 +138,11 @@ def transposed_weights(w: Array, groups: int) -> Array:
 PAGE.call_twist("weight transposed", BOTH)(weights_read_in_order(transposed_weights))
 
 
-def _reshaped_weights(w: Array, groups: int) -> Array:
+@PAGE.call_twist("weight reshaped instead of transposed", BOTH)
+@weights_read_in_order
+def _(w: Array, groups: int) -> Array:
     blocks = w.reshape(groups, w.shape[1], len(w) // groups, *w.shape[2:])
     return blocks.swapaxes(1, 2).reshape(w.shape)
-
-
-PAGE.call_twist("weight reshaped instead of transposed", BOTH)(weights_read_in_order(_reshaped_weights))
 
 
 @PAGE.call_twist("channels averaged", CONV)

@@ -110,13 +110,12 @@ PAGE.call_twist("maximum starts at a large negative number", (MAX, MAX_GRADIENT)
 )
 
 
-def _first_window(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
+@PAGE.call_twist("first window only", (MAX,))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     first = np.zeros(outputs["y"].shape[2:], bool)
     first[(slice(0, 1),) * first.ndim] = True
     return {name: np.where(first, array, np.zeros((), array.dtype)) for name, array in outputs.items()}
-
-
-PAGE.call_twist("first window only", (MAX,))(changing_outputs(_first_window))
 
 
 @PAGE.steps_twist("largest magnitude", (MAX, MAX_GRADIENT))
@@ -152,15 +151,15 @@ PAGE.call_twist("empty window gives zero", (MAX,))(
 )
 
 
-def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
+@PAGE.call_twist("empty window has an index outside of the plane", (MAX,))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     """Walk from the start of an empty window in steps of the dilation until the border is passed."""
     starts = [p[:, 0] for p in call.window.positions(outputs["y"].shape[2:])]
     beyond = [np.where(p < 0, p % d, p) for p, d in zip(starts, call.window.dilation, strict=True)]
     place = row_major(np.meshgrid(*beyond, indexing="ij"), call.size)
     return {"indices": np.where(_no_element(outputs), place, outputs["indices"])}
 
-
-PAGE.call_twist("empty window has an index outside of the plane", (MAX,))(changing_outputs(_first_beyond))
 
 # --- MAXPOOL-4: NaN and infinities -----------------------------------------------------------------------
 
@@ -196,41 +195,41 @@ PAGE.call_twist("minus infinity replaced", (MAX, MAX_GRADIENT))(starting_at(lowe
 # --- MAXPOOL-5: indices ----------------------------------------------------------------------------------
 
 
-def _in_window(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index in the window", (MAX,), dialect=("index", "window"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     output = coordinates[0].shape[2:]
     read = zip(coordinates, window.positions(output), np.indices(output), strict=True)
     return row_major([(p[i] == q[..., None]).argmax(axis=-1) for q, p, i in read], window.kernel)
 
 
-def _in_padded_plane(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index in the padded plane", (MAX,))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     padded = window.counted(shape[2:], True)
     places = [q - first for q, (first, _) in zip(coordinates, padded, strict=True)]
     return row_major(places, [end - first for first, end in padded])
 
 
-def _in_array(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index in the whole array", (MAX,), dialect=("index", "nchw"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     samples, channels = np.indices(coordinates[0].shape)[:2]
     return row_major([samples, channels, *coordinates], shape)
 
 
-def _channels_last(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index with channels last", (MAX,), dialect=("index", "nhwc"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     channels = np.indices(coordinates[0].shape)[1]
     return row_major([*coordinates, channels], (*shape[2:], shape[1]))
 
 
-def _column_major(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index column by column", (MAX,))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     return row_major(coordinates[::-1], shape[:1:-1])
 
-
-PAGE.call_twist("index in the window", (MAX,), dialect=("index", "window"))(numbering(_in_window))
-
-PAGE.call_twist("index in the padded plane", (MAX,))(numbering(_in_padded_plane))
-
-PAGE.call_twist("index in the whole array", (MAX,), dialect=("index", "nchw"))(numbering(_in_array))
-
-PAGE.call_twist("index with channels last", (MAX,), dialect=("index", "nhwc"))(numbering(_channels_last))
-
-PAGE.call_twist("index column by column", (MAX,))(numbering(_column_major))
 
 # --- MAXPOOL-6: ties -------------------------------------------------------------------------------------
 
