@@ -319,10 +319,8 @@ def _divisor(call: Call, dtype: np.dtype[Any]) -> Array:
     return divisor
 
 
-@functools.lru_cache(maxsize=64)
-def _landings(window: Window, size: Size) -> list[list[Landing]]:
-    """Where the taps land: worked out once for all calls of a layer."""
-    return window.landings(size)
+# Where the taps land: worked out once for all calls of a layer.
+_landings = functools.lru_cache(maxsize=64)(Window.landings)
 
 
 def _along_axes(

@@ -398,10 +398,10 @@ class Tables:
         self.focus = focus
         self.channels = space.channel_table(focus.channels, reach.blocks)
         self.flags = _flags(space, focus)
-        tables = [space.axis_table(focus.axis, reach, focus.empty_windows)] * space.rank
-        self._leading = (
-            tuple(axis for axis in tables[0] if focus.some_axis(axis)) if focus.some_axis else tables[0]
-        )
+        table = space.axis_table(focus.axis, reach, focus.empty_windows)
+        rule = focus.some_axis or focus.axis
+        # some_axis holds on the first axis; `geometry` turns the axes so that each gets its turn.
+        tables = [tuple(axis for axis in table if rule(axis)), *[table] * (space.rank - 1)]
         # shared values → tables of the axes that have them
         self.groups: dict[tuple[int, ...], tuple[Sequence[Axis], ...]] = {}
         for default in {flags.default_stride for flags in self.flags}:
@@ -412,11 +412,9 @@ class Tables:
     def _add_groups(self, tables: Sequence[Sequence[Axis]], default: bool, word: str) -> None:
         """Group axes by what they must share; `word` is the word for their padding, if it has one."""
         by_key: list[dict[tuple[int, ...], list[Axis]]] = []
-        for position, table in enumerate(tables):
+        for table in tables:
             grouped: dict[tuple[int, ...], list[Axis]] = {}
-            # some_axis holds on the first axis; `geometry` turns the axes so that each gets its turn.
-            source = self._leading if position == 0 else table
-            for axis in source:
+            for axis in table:
                 if (default and axis.s != axis.k) or (word and word not in _words((axis,))):
                     continue
                 # With the default stride, axes of a rectangular kernel have different strides.
@@ -484,9 +482,9 @@ class Tables:
         geometries = []
         for key in self.keys:
             leading, *others = self.groups[key]
-            partners = [_cycled(rng.sample(table, len(table)), len(leading)) for table in others]
+            partners = [itertools.cycle(rng.sample(table, len(table))) for table in others]
             flags = self.flags_of(key)
-            for index, axes in enumerate(zip(leading, *partners, strict=True)):
+            for index, axes in enumerate(zip(leading, *partners, strict=False)):
                 channels = self.channels[rng.randrange(len(self.channels))]
                 geometries.append(
                     self.geometry(
@@ -496,10 +494,6 @@ class Tables:
         if limit is not None and len(geometries) > limit:
             geometries = rng.sample(geometries, limit)
         yield from sorted(geometries, key=lambda geometry: geometry.complexity)
-
-
-def _cycled(values: list[Axis], length: int) -> list[Axis]:
-    return [values[i % len(values)] for i in range(length)]
 
 
 def _flags(space: Space, focus: Focus) -> tuple[_Flags, ...]:

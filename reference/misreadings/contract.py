@@ -231,12 +231,11 @@ PAGE.call_twist("result in float64", FAMILIES)(
 )
 
 
-@PAGE.call_twist("result in float32", FAMILIES)
-@around
-def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
-    single = {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
-    return evaluate(operator, single, call)
-
+PAGE.call_twist("result in float32", FAMILIES)(
+    changing_inputs(
+        lambda inputs, call: {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
+    )
+)
 
 PAGE.call_twist(
     "integers become floating point",

@@ -134,22 +134,12 @@ class Page:
     name: str
     entries: dict[str, Misreading] = field(default_factory=dict)
 
-    def register(self, misreading: Misreading) -> None:
-        """Add a misreading.
-
-        Raises
-        ------
-        ValueError
-            If the name is taken.
-        """
-        if misreading.name in self.entries:
-            raise ValueError(f"the misreading {misreading.name!r} is registered twice")
-        self.entries[misreading.name] = misreading
-
     def _registering(self, part: str, name: str, families: Families, marks: Marks) -> Callable[[T], T]:
         def register(change: T) -> T:
+            if name in self.entries:
+                raise ValueError(f"the misreading {name!r} is registered twice")
             how: dict[str, Any] = {part: change, **marks}
-            self.register(Misreading(name, families, **how))
+            self.entries[name] = Misreading(name, families, **how)
             return change
 
         return register

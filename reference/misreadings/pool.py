@@ -26,10 +26,8 @@ PAGE = Page("pool")
 
 # --- POOL-1: default stride ------------------------------------------------------------------------------
 
-StrideOf = Callable[[Window], Size]
 
-
-def default_stride(stride_of: StrideOf) -> CallTwist:
+def default_stride(stride_of: Callable[[Window], Size]) -> CallTwist:
     """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
 
     @around

@@ -207,14 +207,9 @@ PAGE.steps_twist("dilation ignored", (*FORWARD, "conv.backward"))(windowed(dilat
 PAGE.steps_twist("dilation in the size only", FORWARD)(placing(dilation=ones))
 
 
-def counting_extents(extents: Callable[[Window], Size]) -> StepsTwist:
-    """Count the windows with another extent of the dilated kernel."""
-    # An undilated kernel of k taps extends over k elements.
-    return counting_as(kernel=extents, dilation=ones)
-
-
+# An undilated kernel of k taps extends over k elements: so windows are counted with another extent.
 PAGE.steps_twist("extent is dilation times kernel", FAMILIES)(
-    counting_extents(lambda window: tuple(map(mul, window.kernel, window.dilation)))
+    counting_as(kernel=lambda window: tuple(map(mul, window.kernel, window.dilation)), dilation=ones)
 )
 
 PAGE.steps_twist("dilation applied twice", FAMILIES)(
@@ -241,7 +236,9 @@ def _extents_by_height(window: Window) -> Size:
     return tuple(k + (d - 1) * (window.kernel[0] - 1) for k, d in pairs)
 
 
-PAGE.steps_twist("height's kernel in the width's extent", FAMILIES)(counting_extents(_extents_by_height))
+PAGE.steps_twist("height's kernel in the width's extent", FAMILIES)(
+    counting_as(kernel=_extents_by_height, dilation=ones)
+)
 
 PAGE.steps_twist("stride multiplied by the dilation", FAMILIES)(
     windowed(stride=lambda window: tuple(map(mul, window.stride, window.dilation)))
