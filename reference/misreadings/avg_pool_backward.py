@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from convform.reference.call import Call
@@ -15,7 +17,7 @@ from convform.reference.misreadings.avg_pool import (
 )
 from convform.reference.misreadings.max_pool_backward import misread_windows
 from convform.reference.misreadings.misreading import Page, misread_dy
-from convform.reference.misreadings.steps import Positions, Steps, assigning, step
+from convform.reference.misreadings.steps import Positions, Steps, assign, step
 
 PAGE = Page("avg_pool_backward")
 
@@ -39,7 +41,7 @@ PAGE.steps_twist("overhang counted in the gradient", (AVG_GRADIENT,), dialect=("
     overhang
 )
 
-PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))(assigning())
+PAGE.steps_twist("average gradient assigned", (AVG_GRADIENT,))(lambda steps: replace(steps, add=assign))
 
 
 # --- AVGGRAD-2: refused dy -------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from convform.reference.misreadings.steps import (
     Steps,
     StepsTwist,
     assign,
-    assigning,
     changing,
     no_padding,
     ones,
@@ -113,7 +112,7 @@ def _(steps: Steps) -> Steps:
     return replace(steps, share=share, add=assign)
 
 
-PAGE.steps_twist("overlapping windows overwritten", (MAX_GRADIENT,))(assigning())
+PAGE.steps_twist("overlapping windows overwritten", (MAX_GRADIENT,))(lambda steps: replace(steps, add=assign))
 
 
 @PAGE.steps_twist("one mask for the whole plane", (MAX_GRADIENT,))

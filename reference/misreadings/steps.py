@@ -418,8 +418,14 @@ def read_at(move: Callable[[Array], Array]) -> StepsTwist:
 
 
 def assigning(*, windows_first: bool = True) -> StepsTwist:
-    """Let `assign` take the place of adding up."""
-    return lambda steps: replace(steps, add=partial(assign, windows_first=windows_first))
+    """Let `assign` take the place of adding up, by code that flattens planes, and fails without any."""
+
+    def add(cols: Array, positions: Positions, size: Size) -> Array:
+        if not math.prod(cols.shape[:2]):
+            raise ValueError("cannot reshape array of size 0")
+        return assign(cols, positions, size, windows_first=windows_first)
+
+    return lambda steps: replace(steps, add=add)
 
 
 def assign(cols: Array, positions: Positions, size: Size, *, windows_first: bool = True) -> Array:
