@@ -129,6 +129,11 @@ def accumulator(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 
+def lowest(dtype: np.dtype[Any]) -> float | int:
+    """Least value of a dtype: what padding is to a maximum, and what is left where nothing is selected."""
+    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+
+
 def convolution(x: Array, w: Array, b: Array | None, groups: int) -> None:
     """Check that the arrays and groups of a convolution fit together.
 

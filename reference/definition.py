@@ -13,15 +13,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from math import inf, nan, prod
-from types import MappingProxyType
+from math import inf, nan
 from typing import Any
 
 import numpy as np
 
 from convform.reference.call import Call
 from convform.reference.checks import Array
-from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
+from convform.reference.evaluation import Outputs, Parameters, by_family, evaluate_with
 from convform.reference.window import Size
 
 Number = int | Fraction | float
@@ -111,7 +110,7 @@ def max_pool(call: Call, x: Array) -> tuple[Array, Array]:
         at = selected(call, x[n, c], place)
         if at is not None:
             y[(n, c, *place)] = x[(n, c, *at)]
-            indices[(n, c, *place)] = _row_major(at, call.size)
+            indices[(n, c, *place)] = np.ravel_multi_index(at, call.size)
     return y, indices
 
 
@@ -177,18 +176,7 @@ def avg_pool_backward(call: Call, x: Array, dy: Array) -> Array:
     return dx
 
 
-FUNCTIONS: Functions = MappingProxyType(
-    {
-        "im2col": im2col,
-        "col2im": col2im,
-        "conv": conv,
-        "conv.backward": conv_backward,
-        "max_pool": max_pool,
-        "max_pool.backward": max_pool_backward,
-        "avg_pool": avg_pool,
-        "avg_pool.backward": avg_pool_backward,
-    }
-)
+FUNCTIONS = by_family(globals())
 """The function of each operator family."""
 
 
@@ -232,10 +220,6 @@ def _products(call: Call, x: Array, w: Array) -> Iterator[tuple[int, int, int, S
         group = o // (outputs // call.groups)
         for place, tap, at in _reads(call):
             yield n, o, c, place, tap, (group * channels + c, *at)
-
-
-def _row_major(position: Sequence[int], size: Sequence[int]) -> int:
-    return sum(j * prod(size[axis + 1 :]) for axis, j in enumerate(position))
 
 
 def _quotient(total: Number, count: int) -> Number:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from convform.reference.call import Call, row_of, widened
 from convform.reference.checks import Array
+from convform.spec.operators import FAMILIES
 
 Outputs = dict[str, Array]
 Parameters = Call | Mapping[str, Any]
 Functions = Mapping[str, Callable[..., Any]]
+
+
+def by_family(module: Mapping[str, Any], prefix: str = "") -> Functions:
+    """Find the functions of a module that are named like families, "conv.backward" ``conv_backward``."""
+    names = {family: prefix + family.replace(".", "_") for family in FAMILIES}
+    return MappingProxyType({family: module[name] for family, name in names.items() if name in module})
 
 
 def evaluate_with(

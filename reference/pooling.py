@@ -104,7 +104,7 @@ def max_pool_values(
         As `max_pool` does.
     """
     call = _pooling("max_pool", {"x": x}, kernel, stride, padding, dilation, ceil_mode)
-    y = _along_axes(np.maximum, x, call, _lowest(x.dtype), x.dtype.newbyteorder("="))
+    y = _along_axes(np.maximum, x, call, checks.lowest(x.dtype), x.dtype.newbyteorder("="))
     # Of −0 and 0, the first has to win, while np.maximum returns either.
     if x.dtype.kind == "f" and (y == 0).any() and ((x == 0) & np.signbit(x)).any():
         return selected(call, x)[0]
@@ -279,10 +279,6 @@ def _pooling(
     return call.fitted(family, arrays)
 
 
-def _lowest(dtype: np.dtype[Any]) -> float | int:
-    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
-
-
 def _positions(size: Size) -> Array:
     """Row-major positions of the elements of a plane, "h w"."""
     return np.arange(prod(size), dtype=np.int64).reshape(size)
@@ -291,7 +287,7 @@ def _positions(size: Size) -> Array:
 def selected(call: Call, x: Array) -> tuple[Array, Array]:
     """`max_pool` of a call."""
     shape = (*x.shape[:2], *call.output)
-    y = np.full(shape, _lowest(x.dtype), x.dtype)
+    y = np.full(shape, checks.lowest(x.dtype), x.dtype)
     indices = np.full(shape, -1, np.int64)
     plane = _positions(call.size)
     for _, windows, elements in taps(call.window.landings(call.size)):
@@ -323,10 +319,8 @@ def _divisor(call: Call, dtype: np.dtype[Any]) -> Array:
     return divisor
 
 
-@functools.lru_cache(maxsize=64)
-def _landings(window: Window, size: Size) -> list[list[Landing]]:
-    """Where the taps land: worked out once for all calls of a layer."""
-    return window.landings(size)
+# Where the taps land: worked out once for all calls of a layer.
+_landings = functools.lru_cache(maxsize=64)(Window.landings)
 
 
 def _along_axes(

@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from math import prod
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convform.reference.call import Call
-from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
+from convform.reference.evaluation import Outputs, Parameters, by_family, evaluate_with
 
 Array = NDArray[Any]
 
@@ -162,7 +161,8 @@ def max_pool(call: Call, x: Array) -> tuple[Array, Array]:
     """
     s = selection(call)
     values, indices = [], []
-    for rows in _real_rows(s):
+    for matrix in s.matrix:
+        rows = matrix[matrix.any(axis=1)]  # the taps on real elements
         if len(rows):
             taps = np.einsum("tj,ncj->nct", rows, _flat(x, 2))
             first = taps.argmax(-1)  # NumPy takes the first of several maxima, as MAXPOOL-6 does
@@ -204,18 +204,7 @@ def avg_pool_backward(call: Call, x: Array, dy: Array) -> Array:
     return _finish(np.einsum("ltj,ncl->ncj", s.matrix, share), x.shape, x.dtype)
 
 
-FUNCTIONS: Functions = MappingProxyType(
-    {
-        "im2col": im2col,
-        "col2im": col2im,
-        "conv": conv,
-        "conv.backward": conv_backward,
-        "max_pool": max_pool,
-        "max_pool.backward": max_pool_backward,
-        "avg_pool": avg_pool,
-        "avg_pool.backward": avg_pool_backward,
-    }
-)
+FUNCTIONS = by_family(globals())
 """The function of each operator family."""
 
 
@@ -257,11 +246,6 @@ def _operator(w: Array, s: Selection, groups: int) -> Array:
     for o, kernel in enumerate(_flat(w, 2)):
         whole[o, _channels(o, w, groups)] = kernel
     return np.asarray(np.einsum("oct,ltj->olcj", whole, s.matrix))
-
-
-def _real_rows(s: Selection) -> list[Array]:
-    """For each window, the rows of its matrix that have a one: its taps on real elements."""
-    return [matrix[matrix.any(axis=1)] for matrix in s.matrix]
 
 
 def _divisor(s: Selection, count_include_pad: bool) -> Array:

@@ -197,6 +197,11 @@ class Window:
         """Extent of the dilated kernel, d(k − 1) + 1 for each axis (clause WINDOW-4)."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    def with_axes_reversed(self) -> Window:
+        """Return the window of arrays whose spatial axes stand in the opposite order."""
+        kernel, stride, padding, dilation = self.kernel, self.stride, self.padding, self.dilation
+        return Window(kernel[::-1], stride[::-1], padding[::-1], dilation[::-1], self.ceil_mode)
+
     def output_size(self, input_size: Sequence[int]) -> Size:
         """Number of windows along each axis for the spatial sizes `input_size` (clauses WINDOW-1, WINDOW-5).
 
@@ -214,8 +219,10 @@ class Window:
                 )
         return sizes
 
-    def count(self, input_size: Sequence[int]) -> Size:
+    def count(self, input_size: Sequence[int], *, clipped: bool = True) -> Size:
         """What the equations of WINDOW-1 and WINDOW-5 give, also where it is below 1 and there is no window.
+
+        Under ceil rounding the last window is dropped if it starts beyond the input, unless `clipped` is off.
 
         Raises
         ------
@@ -230,23 +237,17 @@ class Window:
         ):
             room = n + low + high - e
             o = (-(-room // s) if self.ceil_mode else room // s) + 1
-            if self.ceil_mode and (o - 1) * s >= n + low:  # the last window would start beyond the input
+            if self.ceil_mode and clipped and (o - 1) * s >= n + low:
                 o -= 1
             sizes.append(o)
         return tuple(sizes)
 
     def overhang(self, input_size: Sequence[int]) -> Size:
         """Elements that the last window needs beyond the high padding: 0 unless `ceil_mode` (WINDOW-5)."""
+        ends = self.counted(input_size, True)
         return tuple(
-            max((o - 1) * s + e - (n + low + high), 0)
-            for o, n, e, s, (low, high) in zip(
-                self.output_size(input_size),
-                input_size,
-                self.effective_kernel,
-                self.stride,
-                self.padding,
-                strict=True,
-            )
+            max(int(p[-1, -1]) + 1 - end, 0)
+            for p, (_, end) in zip(self.positions(self.output_size(input_size)), ends, strict=True)
         )
 
     def element(self, place: Sequence[int], tap: Sequence[int]) -> Size:

@@ -20,30 +20,10 @@ from types import MappingProxyType
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from convform.spec.errors import SpecError, UnknownClauseError
-from convform.spec.examples import Example, ExampleOutput, SmallestInput, parse_example, parse_smallest
+from convform.spec.errors import SpecError
+from convform.spec.errors import UnknownClauseError as UnknownClauseError
+from convform.spec.examples import Example, SmallestInput, parse_example, parse_smallest
 from convform.spec.operators import FAMILIES
-
-__all__ = [
-    "LEVELS",
-    "OPERATOR_PARTS",
-    "PAGES",
-    "Clause",
-    "Example",
-    "ExampleOutput",
-    "ListedMisreading",
-    "Page",
-    "SmallestInput",
-    "SpecError",
-    "UnknownClauseError",
-    "clause",
-    "clauses",
-    "examples",
-    "listed_misreadings",
-    "page",
-    "pages",
-    "parse_page",
-]
 
 
 def _page_names() -> tuple[str, ...]:
@@ -366,6 +346,7 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
     for name in _FIELDS:
         if not fields.get(name):
             raise SpecError(where, f"there is no {name}; write '**{name.capitalize()}.** …' or '… nothing.'")
+    fields.pop("misreadings", None)
     if not equation:
         raise SpecError(where, "there is no equation; write it in a ```text block")
     if not misreadings:
@@ -374,16 +355,12 @@ def _clause(page: str, heading: _Block, body: Sequence[_Block], text: str) -> Cl
         id=id,
         title=match["title"],
         level=level,
-        rule=fields["rule"],
-        required=fields["required"],
-        refused=fields["refused"],
-        unspecified=fields["unspecified"],
         equation=equation,
         misreadings=tuple(misreadings),
         examples=tuple(found),
         page=page,
         text=text,
-        disagreements=fields.get("disagreements", ""),
+        **fields,
     )
 
 

@@ -107,8 +107,6 @@ class Family:
     ----------
     name
         The name without the rank, for example ``"conv.backward"``; one page of the standard each.
-    template
-        The name with ``{r}`` for the rank: ``"conv{r}.backward"``.
     short_at
         The rank at which ``{r}`` is left out; None where it never is.
     inputs, outputs
@@ -119,8 +117,6 @@ class Family:
     kind
         What becomes of the elements of a window: ``"gathers"`` hands them out, ``"sums"``, ``"selects"`` one
         of them, ``"averages"``.
-    linear
-        Whether every output is linear in each of its factors, whatever the other inputs hold.
     factors
         The inputs that each output is linear in, one at a time; none for what is selected.
     terms
@@ -142,18 +138,13 @@ class Family:
         Whether an implementation may return any of the outputs, and leave out the others.
     for_shape
         Inputs of which nothing but shape and dtype matters.
-    exact_reals
-        Whether answers to real numbers have no rounding that the standard bounds, so that they are compared
-        exactly or not at all.
     """
 
     name: str
-    template: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     parameters: tuple[str, ...]
     kind: str
-    linear: bool
     factors: Mapping[str, tuple[str, ...]]
     terms: Mapping[str, Callable[[Sizes], int]]
     clauses: Mapping[str, tuple[str, ...]]
@@ -166,7 +157,6 @@ class Family:
     divides: str | None = None
     any_outputs: bool = False
     for_shape: tuple[str, ...] = ()
-    exact_reals: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -185,13 +175,24 @@ class Family:
         return next(iter(self.clauses.values()))[0]
 
     @property
+    def linear(self) -> bool:
+        """Whether every output is linear in each of its factors, whatever the other inputs hold."""
+        return self.kind != "selects"
+
+    @property
+    def exact_reals(self) -> bool:
+        """Whether no rounding of real numbers is bounded: they are compared exactly, or not at all."""
+        return "rounding" not in self.clauses
+
+    @property
     def has_weights(self) -> bool:
         """Whether elements are multiplied with weights, which have the kernel's axes and output channels."""
         return "w" in self.inputs
 
     def named(self, rank: int) -> str:
-        """Name of the operator of that rank."""
-        return self.template.format(r="" if rank == self.short_at else f"{rank}d")
+        """Name of the operator of that rank: ``"conv2d.backward"``."""
+        stem, dot, what = self.name.partition(".")
+        return f"{stem}{'' if rank == self.short_at else f'{rank}d'}{dot}{what}"
 
 
 @dataclass(frozen=True)
@@ -281,12 +282,10 @@ def _about(**topics: str) -> Mapping[str, tuple[str, ...]]:
 _ROWS = (
     Family(
         "im2col",
-        "im2col{r}",
         inputs={"x": _X},
         outputs={"cols": _COLS},
         parameters=("kernel", *_WINDOW),
         kind="gathers",
-        linear=True,
         factors={"cols": ("x",)},
         terms={"cols": _one},
         clauses=_about(
@@ -303,12 +302,10 @@ _ROWS = (
     ),
     Family(
         "col2im",
-        "col2im{r}",
         inputs={"cols": _COLS},
         outputs={"x": _X},
         parameters=("input_size", "kernel", *_WINDOW),
         kind="sums",
-        linear=True,
         factors={"x": ("cols",)},
         terms={"x": _taps},
         clauses=_about(
@@ -329,12 +326,10 @@ _ROWS = (
     ),
     Family(
         "conv",
-        "conv{r}",
         inputs={"x": _X, "w": _W, "b": _B},
         outputs={"y": _CONV_Y},
         parameters=_CONV,
         kind="sums",
-        linear=True,
         factors={"y": ("x", "w")},
         terms={"y": lambda size: size["i"] * size["taps"] + 1},
         clauses=_about(
@@ -354,16 +349,13 @@ _ROWS = (
             refuses_shapes="CONV-7",
         ),
         names=("conv", "convolution", "convolve", "crosscorrelate", "xcorr", "correlate"),
-        exact_reals=False,
     ),
     Family(
         "conv.backward",
-        "conv{r}.backward",
         inputs={"x": _X, "w": _W, "b": _B, "dy": _CONV_Y},
         outputs={"dx": _X, "dw": _W, "db": _B},
         parameters=_CONV,
         kind="sums",
-        linear=True,
         factors={"dx": ("w", "dy"), "dw": ("x", "dy"), "db": ("dy",)},
         terms={
             "dx": lambda size: size["o"] // size["groups"] * size["taps"],
@@ -392,16 +384,13 @@ _ROWS = (
         ),
         gradient_of="conv",
         any_outputs=True,
-        exact_reals=False,
     ),
     Family(
         "max_pool",
-        "max_pool{r}",
         inputs={"x": _X},
         outputs={"y": _POOL_Y, "indices": _POOL_Y},
         parameters=_MAX,
         kind="selects",
-        linear=False,
         factors={"y": (), "indices": ()},
         terms={"y": _one, "indices": _one},
         clauses=_about(
@@ -425,12 +414,10 @@ _ROWS = (
     ),
     Family(
         "max_pool.backward",
-        "max_pool{r}.backward",
         inputs={"x": _X, "dy": _POOL_Y},
         outputs={"dx": _X},
         parameters=_MAX,
         kind="selects",
-        linear=False,
         factors={"dx": ("dy",)},
         terms={"dx": _taps},
         clauses=_about(
@@ -452,12 +439,10 @@ _ROWS = (
     ),
     Family(
         "avg_pool",
-        "avg_pool{r}",
         inputs={"x": _X},
         outputs={"y": _POOL_Y},
         parameters=_AVG,
         kind="averages",
-        linear=True,
         factors={"y": ("x",)},
         terms={"y": _taps},
         clauses=_about(
@@ -475,16 +460,13 @@ _ROWS = (
         names=("avgpool", "averagepool", "meanpool", "poolavg", "avgpooling"),
         pooling=True,
         divides="sums",
-        exact_reals=False,
     ),
     Family(
         "avg_pool.backward",
-        "avg_pool{r}.backward",
         inputs={"x": _X, "dy": _POOL_Y},
         outputs={"dx": _X},
         parameters=_AVG,
         kind="averages",
-        linear=True,
         factors={"dx": ("dy",)},
         terms={"dx": _taps},
         clauses=_about(
@@ -504,7 +486,6 @@ _ROWS = (
         pooling=True,
         divides="terms",
         for_shape=("x",),
-        exact_reals=False,
     ),
 )
 
@@ -525,21 +506,17 @@ def axes(template: str, rank: int) -> str:
     )
 
 
-def _operators() -> dict[str, Operator]:
-    return {
-        row.named(rank): Operator(
-            row.named(rank),
-            row,
-            rank,
-            MappingProxyType({key: axes(value, rank) for key, value in row.inputs.items()}),
-            MappingProxyType({key: axes(value, rank) for key, value in row.outputs.items()}),
-        )
-        for row in _ROWS
-        for rank in RANKS
-    }
+def _at_rank(row: Family, rank: int) -> Operator:
+    arrays = (
+        MappingProxyType({name: axes(value, rank) for name, value in templates.items()})
+        for templates in (row.inputs, row.outputs)
+    )
+    return Operator(row.named(rank), row, rank, *arrays)
 
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType(_operators())
+OPERATORS: Mapping[str, Operator] = MappingProxyType(
+    {row.named(rank): _at_rank(row, rank) for row in _ROWS for rank in RANKS}
+)
 """Every operator of the standard by name: ``im2col``, ``conv2d``, ``max_pool3d.backward``, …"""
 
 

@@ -53,6 +53,7 @@ def test_data_files_are_installed():
         "convform": "py.typed",
         "convform.spec": "conv.md",
         "convform.docs": "PROTOCOL.md",
+        "convform.conformance.matrix": "matrix.css",
         "convform.tests": "subjects/subject.c",
     }
     for package, name in data.items():

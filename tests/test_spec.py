@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from convform.spec.clauses import (
     LEVELS,
     PAGES,
-    Example,
-    SpecError,
-    UnknownClauseError,
     clause,
     clauses,
     examples,
@@ -24,7 +21,8 @@ from convform.spec.clauses import (
     pages,
     parse_page,
 )
-from convform.spec.examples import parse_example, parse_smallest
+from convform.spec.errors import SpecError, UnknownClauseError
+from convform.spec.examples import Example, parse_example, parse_smallest
 from convform.spec.operators import FAMILIES, OPERATORS, PARAMETERS
 
 # One letter for each clause, in the order of their numbers: c for core, s for strict.

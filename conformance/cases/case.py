@@ -74,10 +74,8 @@ class Case:
     @property
     def window(self) -> Window:
         """The window; of a refused case the one that its parameters say, if it is one."""
-        return self._said_window if self.call is None else self.call.window
-
-    @property
-    def _said_window(self) -> Window:
+        if self.call is not None:
+            return self.call.window
         given: Mapping[str, Any] = self.parameters
         kernel = given["kernel"] if "kernel" in given else self.inputs["w"].shape[2:]
         ceil_mode = bool(given.get("ceil_mode", False))

@@ -73,6 +73,12 @@ def same_padding(n: int, k: int, s: int, d: int) -> tuple[int, int]:
     return Window.same((n,), (k,), s, d).padding[0]
 
 
+def axes_of(window: Window, size: Sequence[int]) -> tuple[Axis, ...]:
+    """Take a window on an input of spatial sizes `size` apart into its axes."""
+    low, high = zip(*window.padding, strict=True)
+    return tuple(map(Axis, size, window.kernel, window.stride, low, high, window.dilation))
+
+
 AxisRule = Callable[[Axis], bool]
 """A restriction on one axis, applied once when a table is built."""
 
@@ -252,16 +258,9 @@ class Space:
 
 def _shared_fields(claims: Claims) -> tuple[str, ...]:
     """Fields of `Axis` that must have one value on all axes."""
-    shared = []
-    if claims.kernel == "square":
-        shared.append("k")
-    if claims.stride == "scalar":
-        shared.append("s")
-    if claims.padding == "scalar":
-        shared += ["low", "high"]
-    if claims.dilation == "scalar":
-        shared.append("d")
-    return tuple(shared)
+    fields = {"kernel": ("k",), "stride": ("s",), "padding": ("low", "high"), "dilation": ("d",)}
+    alike = [name for name in fields if getattr(claims, name) in ("square", "scalar")]
+    return tuple(field for name in alike for field in fields[name])
 
 
 def _dtypes(implementation: Implementation) -> tuple[str, ...]:
@@ -272,9 +271,7 @@ def _dtypes(implementation: Implementation) -> tuple[str, ...]:
 
 
 def _biases(implementation: Implementation) -> tuple[bool, ...]:
-    if "b" not in implementation.operator.inputs:
-        return (False,)
-    if "b" not in implementation.takes:
+    if not {"b"} <= {*implementation.operator.inputs} & {*implementation.takes}:
         # A gradient may have db without taking b; a forward pass without b has no bias.
         return (False,)
     return (True, False) if implementation.claims.bias_optional else (True,)
@@ -401,10 +398,10 @@ class Tables:
         self.focus = focus
         self.channels = space.channel_table(focus.channels, reach.blocks)
         self.flags = _flags(space, focus)
-        tables = [space.axis_table(focus.axis, reach, focus.empty_windows)] * space.rank
-        self._leading = (
-            tuple(axis for axis in tables[0] if focus.some_axis(axis)) if focus.some_axis else tables[0]
-        )
+        table = space.axis_table(focus.axis, reach, focus.empty_windows)
+        rule = focus.some_axis or focus.axis
+        # some_axis holds on the first axis; `geometry` turns the axes so that each gets its turn.
+        tables = [tuple(axis for axis in table if rule(axis)), *[table] * (space.rank - 1)]
         # shared values → tables of the axes that have them
         self.groups: dict[tuple[int, ...], tuple[Sequence[Axis], ...]] = {}
         for default in {flags.default_stride for flags in self.flags}:
@@ -415,11 +412,9 @@ class Tables:
     def _add_groups(self, tables: Sequence[Sequence[Axis]], default: bool, word: str) -> None:
         """Group axes by what they must share; `word` is the word for their padding, if it has one."""
         by_key: list[dict[tuple[int, ...], list[Axis]]] = []
-        for position, table in enumerate(tables):
+        for table in tables:
             grouped: dict[tuple[int, ...], list[Axis]] = {}
-            # some_axis holds on the first axis; `geometry` turns the axes so that each gets its turn.
-            source = self._leading if position == 0 else table
-            for axis in source:
+            for axis in table:
                 if (default and axis.s != axis.k) or (word and word not in _words((axis,))):
                     continue
                 # With the default stride, axes of a rectangular kernel have different strides.
@@ -451,17 +446,7 @@ class Tables:
     ) -> Geometry:
         """Assemble a geometry; `turn` says which axis the first one becomes."""
         turned = tuple(axes[(i - turn) % len(axes)] for i in range(len(axes)))
-        return Geometry(
-            axes=turned,
-            channels=channels,
-            dtype=flags.dtype,
-            contents=flags.contents,
-            seed=seed,
-            bias=flags.bias,
-            default_stride=flags.default_stride,
-            ceil_mode=flags.ceil_mode,
-            count_include_pad=flags.count_include_pad,
-        )
+        return Geometry(turned, channels, seed=seed, **flags._asdict())
 
     @property
     def turns(self) -> int:
@@ -497,9 +482,9 @@ class Tables:
         geometries = []
         for key in self.keys:
             leading, *others = self.groups[key]
-            partners = [_cycled(rng.sample(table, len(table)), len(leading)) for table in others]
+            partners = [itertools.cycle(rng.sample(table, len(table))) for table in others]
             flags = self.flags_of(key)
-            for index, axes in enumerate(zip(leading, *partners, strict=True)):
+            for index, axes in enumerate(zip(leading, *partners, strict=False)):
                 channels = self.channels[rng.randrange(len(self.channels))]
                 geometries.append(
                     self.geometry(
@@ -509,10 +494,6 @@ class Tables:
         if limit is not None and len(geometries) > limit:
             geometries = rng.sample(geometries, limit)
         yield from sorted(geometries, key=lambda geometry: geometry.complexity)
-
-
-def _cycled(values: list[Axis], length: int) -> list[Axis]:
-    return [values[i % len(values)] for i in range(length)]
 
 
 def _flags(space: Space, focus: Focus) -> tuple[_Flags, ...]:

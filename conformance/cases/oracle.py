@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from convform.conformance.cases.case import Arrays, Case
 from convform.conformance.cases.contents import HALF_TYPES, smallest_subnormal, unit_roundoff
 from convform.reference import definition
 from convform.reference.misreadings.misreading import Evaluate
+from convform.reference.misreadings.steps import divisor
 
 
 @dataclass(frozen=True)
@@ -165,17 +166,9 @@ def _evaluated_exactly(case: Case) -> dict[str, np.ndarray]:
 
 def _divisors_are_powers_of_two(case: Case) -> bool:
     """Whether every window of an average is divided by a power of two, so that division is exact."""
-    ones = {name: np.ones_like(array, dtype=np.float64) for name, array in case.inputs.items()}
-    name = case.operator.forward
-    if not case.parameters["count_include_pad"]:
-        # The divisor is the number of real taps: the sum of an image of ones before it is divided.
-        assert case.call is not None
-        counted = reference.evaluate(name, {"x": ones["x"]}, replace(case.call, count_include_pad=True))
-        divisor = counted["y"] * case.window.taps
-        if any(case.window.overhang(case.inputs["x"].shape[2:])):
-            return False
-        counts = np.rint(divisor).astype(np.int64)
-        return bool(np.all(counts & (counts - 1) == 0))
-    if any(case.window.overhang(case.inputs["x"].shape[2:])):
+    call = case.call
+    assert call is not None
+    if any(call.window.overhang(call.size)):
         return False
-    return case.window.taps & (case.window.taps - 1) == 0
+    counts = divisor(call, call.window.positions(call.output))
+    return bool(np.all(counts & (counts - 1) == 0))

@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,24 +21,15 @@ FEWEST = 4
 Feature = Callable[[Case, Window], bool]
 
 
-def _x(case: Case) -> tuple[int, ...]:
-    sizes = case.sizes
-    return tuple(sizes[axis] for axis in _spatial(case))
+def _size(case: Case) -> tuple[int, ...]:
+    """Spatial sizes of x."""
+    assert case.call is not None
+    return case.call.size
 
 
-def _spatial(case: Case) -> list[str]:
-    axes = case.operator.inputs.get("x", case.operator.outputs.get("x", ""))
-    return axes.split()[2:]
-
-
-def _rooms(case: Case, window: Window) -> list[tuple[int, int]]:
-    """(room left by the kernel, stride) for each axis."""
-    return [
-        (n + low + high - e, s)
-        for n, e, s, (low, high) in zip(
-            _x(case), window.effective_kernel, window.stride, window.padding, strict=True
-        )
-    ]
+def _floored(case: Case, window: Window) -> tuple[int, ...]:
+    """Number of windows along each axis without rounding up."""
+    return replace(window, ceil_mode=False).count(_size(case))
 
 
 def _uneven(values: Sequence[Any]) -> bool:
@@ -45,31 +37,33 @@ def _uneven(values: Sequence[Any]) -> bool:
 
 
 FEATURES: Mapping[str, Feature] = {
-    "H ≠ W": lambda case, window: _uneven(_x(case)),
+    "H ≠ W": lambda case, window: _uneven(_size(case)),
     "the kernel is not square": lambda case, window: _uneven(window.kernel),
     "the kernel has more than one tap": lambda case, window: window.taps > 1,
     "stride > 1": lambda case, window: max(window.stride) > 1,
     "the strides differ": lambda case, window: _uneven(window.stride),
     "stride is left to its default": lambda case, window: case.parameters["stride"] is None,
-    "stride does not divide n + p − e": lambda case, window: any(r % s for r, s in _rooms(case, window)),
+    "stride does not divide n + p − e": lambda case, window: (
+        replace(window, ceil_mode=True).count(_size(case), clipped=False) != _floored(case, window)
+    ),
     "there is padding": lambda case, window: any(max(pair) > 0 for pair in window.padding),
     "padding differs before and after": lambda case, window: any(low != high for low, high in window.padding),
     "the paddings of the axes differ": lambda case, window: _uneven(window.padding),
     "dilation > 1": lambda case, window: max(window.dilation) > 1,
     "windows overlap": lambda case, window: any(
-        s < e and r >= s for (r, s), e in zip(_rooms(case, window), window.effective_kernel, strict=True)
+        len(p) > 1 and p[1, 0] <= p[0, -1] for p in window.positions(_floored(case, window))
     ),
     "the kernel exceeds the input": lambda case, window: any(
-        e > n for e, n in zip(window.effective_kernel, _x(case), strict=True)
+        e > n for e, n in zip(window.effective_kernel, _size(case), strict=True)
     ),
-    "there is more than one window": lambda case, window: any(r >= s for r, s in _rooms(case, window)),
+    "there is more than one window": lambda case, window: max(_floored(case, window)) > 1,
     "N > 1": lambda case, window: case.sizes["n"] > 1,
     "C > 1": lambda case, window: case.sizes["c"] > 1,
     "O > 1": lambda case, window: case.sizes.get("o", 1) > 1,
     "groups > 1": lambda case, window: int(case.parameters.get("groups", 1)) > 1,  # type: ignore[call-overload]
     "there is no bias": lambda case, window: "b" in case.operator.inputs and "b" not in case.inputs,
     "ceil_mode is on": lambda case, window: bool(case.parameters.get("ceil_mode", False)),
-    "a window overhangs": lambda case, window: any(window.overhang(_x(case))),
+    "a window overhangs": lambda case, window: any(window.overhang(_size(case))),
     "padding does not count": lambda case, window: not case.parameters.get("count_include_pad", True),
     "x has negative elements": lambda case, window: bool(np.any(_data(case) < 0)),
     "x has no positive element": lambda case, window: not np.any(_data(case) > 0),
@@ -87,7 +81,7 @@ FEATURES: Mapping[str, Feature] = {
 """Named properties of a case, those that people think of first in front."""
 
 PARTICULAR: Mapping[str, Feature] = {
-    "the output has one column": lambda case, window: _rooms(case, window)[-1][0] < window.stride[-1],
+    "the output has one column": lambda case, window: _floored(case, window)[-1] < 2,
     "the last stride > 1": lambda case, window: window.stride[-1] > 1,
     "a stride exceeds the kernel": lambda case, window: any(
         s > e for s, e in zip(window.stride, window.effective_kernel, strict=True)
@@ -174,10 +168,8 @@ def learn(cases: Sequence[Case], right: Sequence[bool]) -> Condition | None:
     for name, holds in literals:
         if np.array_equal(holds, wrong):
             return Condition(name, (fails, fails), (passes, passes))
-    for (first, a), (second, b) in itertools.combinations(literals, 2):
-        if np.array_equal(a & b, wrong):
-            return Condition(f"{first} and {second}", (fails, fails), (passes, passes))
-    for (first, a), (second, b) in itertools.combinations(literals, 2):
-        if np.array_equal(a | b, wrong):
-            return Condition(f"{first}, or {second}", (fails, fails), (passes, passes))
+    for join, combined in ((" and ", np.logical_and), (", or ", np.logical_or)):
+        for (first, a), (second, b) in itertools.combinations(literals, 2):
+            if np.array_equal(combined(a, b), wrong):
+                return Condition(f"{first}{join}{second}", (fails, fails), (passes, passes))
     return None

@@ -129,11 +129,7 @@ class Record:
 
     def extended(self, cases: Sequence[Case], observations: Sequence[Observation]) -> Record:
         """Return a record with more calls at the end."""
-        return replace(
-            self,
-            cases=(*self.cases, *cases),
-            observations=(*self.observations, *observations),
-        )
+        return replace(self, cases=(*self.cases, *cases), observations=(*self.observations, *observations))
 
 
 def cases_for(subject: Subject, law: Law, seed: int) -> list[Case]:

@@ -54,12 +54,7 @@ def _real(case: Case, name: str, array: np.ndarray) -> np.ndarray:
     raise Violation(case, f"{name} holds something that is no real number (dtype {array.dtype})", kind=DTYPE)
 
 
-def compare(
-    case: Case,
-    result: Answer,
-    expected: oracle.Expected,
-    outputs: Iterable[str],
-) -> None:
+def compare(case: Case, result: Answer, expected: oracle.Expected, outputs: Iterable[str]) -> None:
     """Hold every output in `outputs` against the expectation.
 
     Raises

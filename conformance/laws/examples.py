@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from convform import reference
 from convform.conformance.cases.case import Case, normal_parameters, shapes
-from convform.conformance.cases.geometry import Axis, Geometry
+from convform.conformance.cases.geometry import Geometry, axes_of
 from convform.conformance.laws.compare import answer, cells_that_differ, check_exact, expected_exactly
 from convform.conformance.laws.law import Evidence, Law, Listed
 from convform.conformance.laws.violation import SHAPE, Violation
@@ -29,21 +29,19 @@ def example_case(operator: Operator, example: Example, dtype: str) -> Case:
     """
     if example.window is None:
         inputs = {name: array.astype(dtype) for name, array in example.inputs.items()}
-        parameters = normal_parameters(operator, example.parameters)
-        call = Call.of(operator, inputs, parameters)
-        return Case(operator, MappingProxyType(inputs), parameters, call, example=example)
-    given = dict(example.window)
-    spatial = tuple(given.pop("input_size"))
-    window = Window.of(**given)
-    low, high = zip(*window.padding, strict=True)
-    per_axis = zip(spatial, window.kernel, window.stride, low, high, window.dilation, strict=True)
-    geometry = Geometry(tuple(Axis(*values) for values in per_axis), ceil_mode=window.ceil_mode)
-    inputs = {
-        name: np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-        for name, shape in shapes(operator, geometry).items()
-    }
-    said: dict[str, Any] = {"kernel": window.kernel, "input_size": (1, 1, *spatial), **given}
-    parameters = normal_parameters(operator, {k: v for k, v in said.items() if k in operator.parameters})
+        said: Mapping[str, Any] = example.parameters
+    else:
+        given = dict(example.window)
+        spatial = tuple(given.pop("input_size"))
+        window = Window.of(**given)
+        geometry = Geometry(axes_of(window, spatial), ceil_mode=window.ceil_mode)
+        inputs = {
+            name: np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+            for name, shape in shapes(operator, geometry).items()
+        }
+        said = {"kernel": window.kernel, "input_size": (1, 1, *spatial), **given}
+        said = {name: value for name, value in said.items() if name in operator.parameters}
+    parameters = normal_parameters(operator, said)
     call = Call.of(operator, inputs, parameters)
     return Case(operator, MappingProxyType(inputs), parameters, call, example=example)
 
@@ -68,14 +66,9 @@ def claimed(subject: Subject, case: Case) -> bool:
             neutral[name] = window.kernel if space.pooling else (1,) * window.rank
         if value != neutral[name]:
             return False
-    low, high = zip(*window.padding, strict=True)
-    n = [case.sizes[axis] for axis in SPATIAL_AXES[case.operator.rank]]
-    axes = [
-        Axis(*values)
-        for values in zip(n, window.kernel, window.stride, low, high, window.dilation, strict=True)
-    ]
+    size = [case.sizes[axis] for axis in SPATIAL_AXES[case.operator.rank]]
     return (
-        space.admits(axes, default_stride=case.parameters["stride"] is None)
+        space.admits(axes_of(window, size), default_stride=case.parameters["stride"] is None)
         and all(case.sizes.get(name, 1) == 1 for name in space.absent)
         and ("b" in case.inputs) in (*space.biases, False)
     )

@@ -281,22 +281,17 @@ def refused_ranks(subject: Subject) -> Iterator[Case]:
 
 
 def _refusals() -> Iterator[Law]:
-    def law(
-        name: str, families: tuple[str, ...], clause: str, cases: Callable[[Subject], Iterable[Case]]
-    ) -> Law:
-        return Law(name, families, (clause,), Listed(cases), check_refused, lane="contract")
-
-    yield law("refuses_windows", FAMILIES, "WINDOW-6", refused_windows)
-    for name, cases in (
-        ("refuses_shapes", refused_shapes),
-        ("refuses_columns", refused_columns),
-        ("refuses_dy", refused_dy),
-    ):
-        for row, (clause,) in topics(name):
-            yield law(name, (row.name,), clause, cases)
+    about: list[tuple[str, tuple[str, ...], str, Callable[[Subject], Iterable[Case]]]] = [
+        ("refuses_windows", FAMILIES, "WINDOW-6", refused_windows)
+    ]
+    own = {"refuses_shapes": refused_shapes, "refuses_columns": refused_columns, "refuses_dy": refused_dy}
+    for name, refused in own.items():
+        about += [(name, (row.name,), clause, refused) for row, (clause,) in topics(name)]
     with_two_arrays = tuple(row.name for row in ROWS.values() if len(row.inputs) > 1)
-    yield law("refuses_mixed_dtypes", with_two_arrays, "CONTRACT-6", refused_mixture)
-    yield law("refuses_ranks", FAMILIES, "CONTRACT-9", refused_ranks)
+    about.append(("refuses_mixed_dtypes", with_two_arrays, "CONTRACT-6", refused_mixture))
+    about.append(("refuses_ranks", FAMILIES, "CONTRACT-9", refused_ranks))
+    for name, families, clause, cases in about:
+        yield Law(name, families, (clause,), Listed(cases), check_refused, lane="contract")
 
 
 REFUSAL_LAWS = tuple(_refusals())

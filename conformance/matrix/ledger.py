@@ -141,17 +141,6 @@ class Entry:
     operators: tuple[str, ...]
     laws: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Say where the entry is told; the divergence itself stands with its operator."""
-        return {
-            "backend": self.backend,
-            "kind": self.divergence.kind,
-            "clause": self.divergence.clause,
-            "operators": list(self.operators),
-            "laws": list(self.laws),
-            "smallest": {"operator": self.divergence.operator, "law": self.divergence.law},
-        }
-
 
 # --------------------------------------------------------------------------------------- collecting
 

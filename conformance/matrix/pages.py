@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 from convform.conformance.laws.law import ORDINARY
@@ -246,40 +247,7 @@ def _markdown_ledger(entries: Sequence[Entry]) -> Iterator[str]:
 # -------------------------------------------------------------------------------------------- HTML
 
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2430; --dim: #667085; --paper: #fff; --line: #d9dee7;
-  --soft: #f5f7fa; --good: #12763d; --bad: #b42332; --part: #9a6200; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #9aa4b5; --paper: #12161d;
-  --line: #303846; --soft: #1a202a; --good: #5fcf8e; --bad: #ff8088; --part: #e5b45a; } }
-body { margin: 0 auto; padding: 2rem 1.5rem 5rem; max-width: 120rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
-p, ul, details { max-width: 72rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; }
-.wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
-  width: fit-content; max-width: 100%; min-width: min(100%, 40rem); }
-table { border-collapse: collapse; font-size: 14px; min-width: 100%; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: center;
-  white-space: nowrap; }
-tr:last-child > * { border-bottom: 0; }
-thead th { background: var(--soft); vertical-align: bottom; }
-tbody th { text-align: left; font-weight: 500; position: sticky; left: 0; background: var(--paper); }
-thead th:first-child { position: sticky; left: 0; text-align: left; }
-small { display: block; color: var(--dim); font-size: 12px; font-weight: 400; }
-.conforms b { color: var(--good); } .violates b, .broken b { color: var(--bad); }
-.partly b { color: var(--part); }
-.none { color: var(--dim); }
-.foot td, .foot th { color: var(--dim); }
-ul { padding-left: 1.2rem; } li { margin: .2rem 0; } .legend b { display: inline-block; min-width: 2.2rem; }
-details { border: 1px solid var(--line); border-radius: 8px; margin: .6rem 0; }
-summary { cursor: pointer; padding: .6rem .9rem; }
-details[open] > summary { border-bottom: 1px solid var(--line); }
-summary i { color: var(--dim); font-style: normal; font-size: 14px; display: block; }
-.entry { padding: .4rem .9rem .9rem; }
-.rule { margin: .6rem 0; padding: .1rem .9rem; border-left: 3px solid var(--line); color: var(--dim); }
-pre { overflow-x: auto; padding: .8rem; background: var(--soft); border-radius: 6px;
-  font: 13px/1.35 Menlo, "DejaVu Sans Mono", Consolas, monospace; }
-a { color: inherit; } .dim { color: var(--dim); }
-"""
+STYLE = files("convform.conformance.matrix").joinpath("matrix.css").read_text(encoding="utf-8")
 
 
 def html(data: Data, entries: Sequence[Entry]) -> str:
@@ -296,7 +264,7 @@ def html(data: Data, entries: Sequence[Entry]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>convform: the backend matrix</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
+        f"<title>convform: the backend matrix</title><style>\n{STYLE}</style></head>\n<body>\n{body}\n"
         "</body></html>\n"
     )
 

@@ -203,8 +203,7 @@ def _violation(operator: str, law: Violated | Outgrown) -> Iterator[RenderableTy
     yield Padding(drawing(law.violation), (0, 0, 0, 4))
     raised = law.violation.traceback
     if raised:
-        yield ""
-        yield Text("  Your code raised", style="bold")
+        yield Text("\n  Your code raised", style="bold")
         yield Padding(Text(raised), (0, 0, 0, 4))
         yield ""
     others = ", ".join(law.clauses[1:])
@@ -221,8 +220,7 @@ def _violation(operator: str, law: Violated | Outgrown) -> Iterator[RenderableTy
                 *lines[:3],
                 f"# … too long to show ({len(law.reproducer)} characters): --json FILE has all of it",
             ]
-        yield ""
-        yield Text("  Reproduce", style="bold")
+        yield Text("\n  Reproduce", style="bold")
         yield Padding(_Python(tuple(lines)), (0, 0, 0, 4))
 
 
@@ -333,8 +331,7 @@ def _notes(report: Results) -> Iterator[RenderableType]:
     """Known limits and what was not claimed, one line each: nothing is left out silently."""
     known = [(op.name, law) for op in report.operators for law in op.laws if isinstance(law, Known)]
     if known:
-        yield ""
-        yield Text("Known limits (run, violated as listed, not decisive)", style="bold")
+        yield Text("\nKnown limits (run, violated as listed, not decisive)", style="bold")
         for name, law in known:
             how = f", {law.outcome}" if law.outcome else ""
             yield Text(f"  {name} · {law.law} ({law.clauses[0]}){how}: {law.limit.reason}  {law.limit.link}")
@@ -346,8 +343,7 @@ def _notes(report: Results) -> Iterator[RenderableType]:
     for said in report.left_out:
         same.setdefault(said, []).append(report.adapter)
     if same:
-        yield ""
-        yield Text("Not claimed", style="bold")
+        yield Text("\nNot claimed", style="bold")
         for said, names in same.items():
             yield Text(f"  {', '.join(names)}: {said}", style="dim")
 
@@ -356,16 +352,14 @@ def _conduct(report: Results) -> Iterator[RenderableType]:
     """What the subject did besides answering, and the beginning of what it printed."""
     printed = report.printed
     if report.remarks:
-        yield ""
-        yield Text("Besides answering", style="bold")
+        yield Text("\nBesides answering", style="bold")
         for remark in report.remarks:
             yield Text(f"  {remark}", style="dim")
     if printed.lines:
         shown = printed.text.splitlines()[:MOST_PRINTED]
         counted = f"{printed.lines} line{'s' if printed.lines > 1 else ''}"
         first = "" if printed.lines <= len(shown) else f", the first {len(shown)}"
-        yield ""
-        yield Text(f"Printed by your code meanwhile ({counted}{first})", style="bold")
+        yield Text(f"\nPrinted by your code meanwhile ({counted}{first})", style="bold")
         for line in shown:
             yield Text(f"  │ {line[:WIDTH]}", style="dim")
 

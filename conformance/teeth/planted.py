@@ -31,6 +31,7 @@ from convform.reference.call import Call
 from convform.reference.evaluation import Parameters
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Evaluate, Inputs, misread
+from convform.spec.clauses import clause
 from convform.spec.operators import OPERATORS, Operator
 
 NAMED, EQUIVALENT, SILENT, WRONG, UNSEEN = "named", "equivalent", "silent", "wrong", "unseen"
@@ -175,18 +176,13 @@ def plant_pairs(count: int, seed: int = 0) -> Iterator[Plant]:
             for m in MISREADINGS.values()
             if m.applies_to(family)
             and not m.within_rounding
-            and not m.of_half_types  # about rounding, as those of CONV-5 and AVGPOOL-4
-            and _is_about_values(m.clause)
+            and not m.of_half_types  # about rounding, as those of the two clauses below
+            and clause(m.clause).level == "core"
+            and m.clause not in ("CONV-5", "AVGPOOL-4")
         ]
         if len(usable) >= 2:
             done += 1
             yield plant(tuple(rng.sample(usable, 2)), operator_of(family), seed)
-
-
-def _is_about_values(clause: str) -> bool:
-    from convform.spec.clauses import clause as look_up
-
-    return look_up(clause).level == "core" and clause not in ("CONV-5", "AVGPOOL-4")
 
 
 def summary(plants: Sequence[Plant], title: str) -> str:

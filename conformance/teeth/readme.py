@@ -26,13 +26,3 @@ def written(text: str, table: str) -> str:
 def write(file: Path, table: str) -> None:
     """Put a table into a file."""
     file.write_text(written(file.read_text(encoding="utf-8"), table), encoding="utf-8")
-
-
-def figures_of(table: str) -> dict[str, tuple[int, int]]:
-    """Read (misreadings, operators) of every row, by its first cell."""
-    figures = {}
-    for line in table.strip().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) > 2 and cells[1].isdigit():
-            figures[cells[0]] = (int(cells[1]), int(cells[2]))
-    return figures

@@ -10,20 +10,13 @@ import numpy as np
 
 from convform.reference.call import Call
 from convform.reference.checks import Array
-from convform.reference.misreadings.misreading import Page, StepsTwist, changing_call
-from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.misreadings.misreading import Page, changing_call
+from convform.reference.misreadings.steps import Positions, Steps, StepsTwist, step
+from convform.reference.window import Window
 
 PAGE = Page("avg_pool")
 
 AVG, AVG_GRADIENT = "avg_pool", "avg_pool.backward"
-
-
-Counts = Callable[[Call, Positions], Array]
-
-
-def dividing_by(counts: Callable[[Counts], Counts]) -> StepsTwist:
-    """Divide by other counts: `counts(standard)` is a function like the standard's."""
-    return lambda steps: replace(steps, divisor=counts(steps.divisor))
 
 
 def count_taps(positions: Positions) -> int:
@@ -31,39 +24,35 @@ def count_taps(positions: Positions) -> int:
     return math.prod(p.shape[1] for p in positions)
 
 
+def in_full_windows(divisor: Callable[[Window], int]) -> StepsTwist:
+    """Divide by another number where every tap counts."""
+
+    @step("divisor")
+    def twist(steps: Steps, call: Call, positions: Positions) -> Array:
+        usual = steps.divisor(call, positions)
+        return np.where(usual == count_taps(positions), divisor(call.window), usual)
+
+    return twist
+
+
 # --- AVGPOOL-1: sum, then divide -------------------------------------------------------------------------
 
 
-def _squared_height(standard: Counts) -> Counts:
-    def counts(call: Call, positions: Positions) -> Array:
-        usual = standard(call, positions)
-        return np.where(usual == count_taps(positions), call.window.kernel[0] ** call.window.rank, usual)
-
-    return counts
-
-
-def _strides(standard: Counts) -> Counts:
-    def counts(call: Call, positions: Positions) -> Array:
-        usual = standard(call, positions)
-        return np.where(usual == count_taps(positions), math.prod(call.window.stride), usual)
-
-    return counts
-
-
-def undivided(standard: Counts) -> Counts:
+@step("divisor")
+def undivided(steps: Steps, call: Call, positions: Positions) -> Array:
     """Divide by one."""
-
-    def counts(call: Call, positions: Positions) -> Array:
-        return np.ones_like(standard(call, positions))
-
-    return counts
+    return np.ones_like(steps.divisor(call, positions))
 
 
-PAGE.steps_twist("divisor is the squared height", (AVG,))(dividing_by(_squared_height))
+PAGE.steps_twist("divisor is the squared height", (AVG,))(
+    in_full_windows(lambda window: window.kernel[0] ** window.rank)
+)
 
-PAGE.steps_twist("divisor is the product of the strides", (AVG,))(dividing_by(_strides))
+PAGE.steps_twist("divisor is the product of the strides", (AVG,))(
+    in_full_windows(lambda window: math.prod(window.stride))
+)
 
-PAGE.steps_twist("average not divided", (AVG,))(dividing_by(undivided))
+PAGE.steps_twist("average not divided", (AVG,))(undivided)
 
 
 def rounding_down(steps: Steps) -> Steps:
@@ -96,46 +85,34 @@ PAGE.call_twist("counting modes exchanged", (AVG, AVG_GRADIENT))(
 # --- AVGPOOL-3: overhang never counts --------------------------------------------------------------------
 
 
-def overhang(standard: Counts) -> Counts:
+@step("divisor")
+def overhang(steps: Steps, call: Call, positions: Positions) -> Array:
     """Count positions beyond the padding as well."""
-
-    def counts(call: Call, positions: Positions) -> Array:
-        usual = standard(call, positions)
-        return np.full_like(usual, count_taps(positions)) if call.count_include_pad else usual
-
-    return counts
+    usual = steps.divisor(call, positions)
+    return np.full_like(usual, count_taps(positions)) if call.count_include_pad else usual
 
 
-def _overhang_without_padding(standard: Counts) -> Counts:
-    def counts(call: Call, positions: Positions) -> Array:
-        beyond = np.zeros((), bool)
-        for p, n, (_, high) in zip(positions, call.size, call.window.padding, strict=True):
-            beyond = beyond[..., None] | (p >= n + high).any(axis=1)
-        return np.where(
-            beyond,
-            standard(replace(call, count_include_pad=False), positions),
-            standard(call, positions),
-        )
-
-    return counts
+PAGE.steps_twist("overhang counted", (AVG,), dialect=("avgcount", "kernel"))(overhang)
 
 
-PAGE.steps_twist("overhang counted", (AVG,), dialect=("avgcount", "kernel"))(dividing_by(overhang))
+@PAGE.steps_twist("overhang uncounted, and padding with it", (AVG, AVG_GRADIENT))
+@step("divisor")
+def _(steps: Steps, call: Call, positions: Positions) -> Array:
+    beyond = np.zeros((), bool)
+    for p, (_, end) in zip(positions, call.window.counted(call.size, True), strict=True):
+        beyond = beyond[..., None] | (p >= end).any(axis=1)
+    uncounted = steps.divisor(replace(call, count_include_pad=False), positions)
+    return np.where(beyond, uncounted, steps.divisor(call, positions))
 
-PAGE.steps_twist("overhang uncounted, and padding with it", (AVG, AVG_GRADIENT))(
-    dividing_by(_overhang_without_padding)
-)
 
 # --- AVGPOOL-4: rounding ---------------------------------------------------------------------------------
 
 
 @PAGE.steps_twist("average accumulated in half", (AVG,))
-def _(steps: Steps) -> Steps:
-    def total(cols: Array) -> Array:
-        if cols.dtype != np.float16:
-            return steps.total(cols)
-        rank = (cols.ndim - 2) // 2
-        taps = cols.reshape(*cols.shape[:2], -1, *cols.shape[2 + rank :])
-        return np.add.accumulate(taps, axis=2, dtype=np.float16)[:, :, -1]
-
-    return replace(steps, total=total)
+@step("total")
+def _(steps: Steps, cols: Array) -> Array:
+    if cols.dtype != np.float16:
+        return steps.total(cols)
+    rank = (cols.ndim - 2) // 2
+    taps = cols.reshape(*cols.shape[:2], -1, *cols.shape[2 + rank :])
+    return np.add.accumulate(taps, axis=2, dtype=np.float16)[:, :, -1]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,23 @@ from convform.reference.evaluation import Outputs
 from convform.reference.misreadings.im2col import taps_mirrored
 from convform.reference.misreadings.misreading import (
     Asked,
-    CallTwist,
     Inputs,
     Page,
+    around,
     cropped,
+    cropping,
     first_only,
     reordered,
     size_of_output,
 )
-from convform.reference.misreadings.steps import Positions, Steps, assigned, no_padding, placing
+from convform.reference.misreadings.steps import (
+    Positions,
+    Steps,
+    assigning,
+    ones,
+    placing,
+    step,
+)
 from convform.reference.window import Size
 
 PAGE = Page("col2im")
@@ -31,93 +38,55 @@ PAGE = Page("col2im")
 # --- COL2IM-1: overlaps accumulate -----------------------------------------------------------------------
 
 
-@PAGE.steps_twist("overlaps assigned", ("col2im",))
-def _(steps: Steps) -> Steps:
-    return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=True))
+PAGE.steps_twist("overlaps assigned", ("col2im",))(assigning())
 
 
-def _added_in_half(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        cols = inputs.get("cols")
-        if cols is None or cols.dtype.name not in ("float16", "bfloat16"):
-            return outputs
-        x = np.zeros(outputs["x"].shape, cols.dtype)
-        add(x, cols, call.window.landings(call.size))
-        return {"x": x}
-
-    return twisted
-
-
-PAGE.call_twist("overlaps added in half", ("col2im",), dialect=("scatter", "native"), of_half_types=True)(
-    _added_in_half
-)
+@PAGE.call_twist("overlaps added in half", ("col2im",), dialect=("scatter", "native"), of_half_types=True)
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    cols = inputs.get("cols")
+    if cols is None or cols.dtype.name not in ("float16", "bfloat16"):
+        return outputs
+    x = np.zeros(outputs["x"].shape, cols.dtype)
+    add(x, cols, call.window.landings(call.size))
+    return {"x": x}
 
 
-@PAGE.steps_twist("overlaps assigned tap by tap", ("col2im",))
-def _(steps: Steps) -> Steps:
-    return replace(steps, add=lambda cols, where, size: assigned(cols, where, size, windows_first=False))
+PAGE.steps_twist("overlaps assigned tap by tap", ("col2im",))(assigning(windows_first=False))
 
 
 @PAGE.steps_twist("overlaps averaged", ("col2im",))
-def _(steps: Steps) -> Steps:
-    def add(cols: Array, where: Positions, size: Size) -> Array:
-        count = steps.add(np.ones_like(cols), where, size)
-        mean = steps.add(cols, where, size) / np.maximum(count, 1)
-        return np.asarray(mean).astype(cols.dtype)
-
-    return replace(steps, add=add)
+@step("add")
+def _(steps: Steps, cols: Array, where: Positions, size: Size) -> Array:
+    count = steps.add(np.ones_like(cols), where, size)
+    mean = steps.add(cols, where, size) / np.maximum(count, 1)
+    return np.asarray(mean).astype(cols.dtype)
 
 
-@PAGE.steps_twist("dilation forgotten in col2im", ("col2im",))
-def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, dilation=(1,) * window.rank))
+PAGE.steps_twist("dilation forgotten in col2im", ("col2im",))(placing(dilation=ones))
+
+PAGE.steps_twist("stride forgotten in col2im", ("col2im",))(placing(stride=ones))
 
 
-@PAGE.steps_twist("stride forgotten in col2im", ("col2im",))
-def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, stride=(1,) * window.rank))
-
-
-PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored, taps_mirrored))
+PAGE.call_twist("taps mirrored in col2im", ("col2im",))(reordered(taps_mirrored))
 
 PAGE.call_twist("first sample added up only", ("col2im",))(first_only(0))
 
 # --- COL2IM-2: what fell into padding is dropped ---------------------------------------------------------
 
-Crop = Callable[[int, int, int, int], slice]
-
-
-def cropping(crop: Crop) -> CallTwist:
-    """Add up with the padding, then crop each axis by `crop(padded size, p_lo, p_hi, k)`."""
-
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            pads = call.window.padding
-            padded = tuple(n + low + high for n, (low, high) in zip(call.size, pads, strict=True))
-            bare = replace(call.window, padding=no_padding(call.window))
-            x = evaluate(operator, inputs, replace(call, size=padded, window=bare))["x"]
-            axes = zip(padded, pads, call.window.kernel, strict=True)
-            kept = [crop(each, low, high, k) for each, (low, high), k in axes]
-            return {"x": x[(slice(None), slice(None), *kept)]}
-
-        return twisted
-
-    return twist
-
-
-PAGE.call_twist("padded result returned", ("col2im",))(cropping(lambda size, low, high, k: slice(None)))
+PAGE.call_twist("padded result returned", ("col2im",))(cropping("x", lambda size, low, high, k: slice(None)))
 
 PAGE.call_twist("crop with a negative zero", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(low, -high))
+    cropping("x", lambda size, low, high, k: slice(low, -high))
 )
 
 PAGE.call_twist("crop by the kernel size", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(k // 2, size - k // 2))
+    cropping("x", lambda size, low, high, k: slice(k // 2, size - k // 2))
 )
 
 PAGE.call_twist("crop by the low padding twice", ("col2im",))(
-    cropping(lambda size, low, high, k: slice(low, size - low))
+    cropping("x", lambda size, low, high, k: slice(low, size - low))
 )
 
 # --- COL2IM-3: refused columns ---------------------------------------------------------------------------

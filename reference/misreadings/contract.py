@@ -16,6 +16,7 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
+    around,
     changing_inputs,
     changing_outputs,
 )
@@ -38,13 +39,11 @@ def arrays_of(inputs: Inputs) -> dict[str, Array]:
 def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
     """Raise where an array is refused."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            if any(refused(array) for array in arrays_of(inputs).values()):
-                raise ValueError(says)
-            return evaluate(operator, inputs, call)
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        if any(refused(array) for array in arrays_of(inputs).values()):
+            raise ValueError(says)
+        return evaluate(operator, inputs, call)
 
     return twist
 
@@ -55,74 +54,66 @@ def refusing(refused: Callable[[Array], bool], says: str) -> CallTwist:
 def afterwards(act: Callable[[Outputs, Inputs, Call], None]) -> CallTwist:
     """Answer as the standard does, then do something with the arrays."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            outputs = evaluate(operator, inputs, call)
-            act(outputs, inputs, call)
-            return outputs
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        act(outputs, inputs, call)
+        return outputs
 
     return twist
 
 
-def _clear_border(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("input modified in place", FAMILIES)
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     first = next(iter(arrays_of(inputs).values()))
     first[..., :1] = 0
 
 
-PAGE.call_twist("input modified in place", FAMILIES)(afterwards(_clear_border))
-
-
-def _train(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("weights updated inside the backward pass", ("conv.backward",))
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     inputs["w"][...] = inputs["w"] - outputs["dw"]
 
 
-PAGE.call_twist("weights updated inside the backward pass", ("conv.backward",))(afterwards(_train))
-
-
-def _divide_dy(outputs: Outputs, inputs: Inputs, call: Call) -> None:
+@PAGE.call_twist("dy divided in place", ("avg_pool.backward",))
+@afterwards
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> None:
     inputs["dy"][...] = inputs["dy"] / call.window.taps
 
-
-PAGE.call_twist("dy divided in place", ("avg_pool.backward",))(afterwards(_divide_dy))
 
 # --- CONTRACT-2: outputs have their own memory -----------------------------------------------------------
 
 
 def _one_tap(call: Call) -> bool:
     """Whether every window is one element, and every element has one window."""
-    window = call.window
-    return {*window.kernel, *window.stride} == {1} and window.padding == no_padding(window)
+    where = zip(call.window.positions(call.output), call.size, strict=True)
+    return all(np.array_equal(p, np.arange(n)[:, None]) for p, n in where)
 
 
 @PAGE.call_twist("view returned", tuple(family for family in FAMILIES if not family.startswith("conv")))
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        (name, output), *_ = outputs.items()
-        source = inputs.get("dy", inputs.get("x", inputs.get("cols")))
-        if _one_tap(call) and source is not None:
-            return {**outputs, name: source.reshape(output.shape)}
-        return outputs
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    (name, output), *_ = outputs.items()
+    source = inputs.get("dy", inputs.get("x", inputs.get("cols")))
+    if _one_tap(call) and source is not None:
+        return {**outputs, name: source.reshape(output.shape)}
+    return outputs
 
 
 @PAGE.call_twist("sliding view returned", ("im2col",))
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        x = inputs["x"]
-        if call.window.padding != no_padding(call.window):
-            return outputs
-        spatial = x.strides[2:]
-        within = tuple(d * step for d, step in zip(call.window.dilation, spatial, strict=True))
-        between = tuple(s * step for s, step in zip(call.window.stride, spatial, strict=True))
-        strides = (*x.strides[:2], *within, *between)
-        return {"cols": np.lib.stride_tricks.as_strided(x, outputs["cols"].shape, strides)}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    x = inputs["x"]
+    if call.window.padding != no_padding(call.window):
+        return outputs
+    spatial = x.strides[2:]
+    within = tuple(d * step for d, step in zip(call.window.dilation, spatial, strict=True))
+    between = tuple(s * step for s, step in zip(call.window.stride, spatial, strict=True))
+    strides = (*x.strides[:2], *within, *between)
+    return {"cols": np.lib.stride_tricks.as_strided(x, outputs["cols"].shape, strides)}
 
 
 @PAGE.call_twist("output buffer reused", FAMILIES)
@@ -240,14 +231,11 @@ PAGE.call_twist("result in float64", FAMILIES)(
 )
 
 
-@PAGE.call_twist("result in float32", FAMILIES)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        single = {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
-        return evaluate(operator, single, call)
-
-    return twisted
-
+PAGE.call_twist("result in float32", FAMILIES)(
+    changing_inputs(
+        lambda inputs, call: {name: array.astype(np.float32) for name, array in arrays_of(inputs).items()}
+    )
+)
 
 PAGE.call_twist(
     "integers become floating point",
@@ -287,17 +275,15 @@ PAGE.call_twist("empty batch crashes", FAMILIES)(
 )
 
 
-def _size_of_input(outputs: Outputs, inputs: Inputs, call: Call) -> Mapping[str, Array]:
+@PAGE.call_twist("empty batch keeps the input's size", ("im2col", "conv", "max_pool", "avg_pool"))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Mapping[str, Array]:
     size, n = inputs["x"].shape[2:], len(inputs["x"])
     return {
         name: array if n else np.zeros((*array.shape[: -len(size)], *size), array.dtype)
         for name, array in outputs.items()
     }
 
-
-PAGE.call_twist("empty batch keeps the input's size", ("im2col", "conv", "max_pool", "avg_pool"))(
-    changing_outputs(_size_of_input)
-)
 
 PAGE.call_twist("empty batch gives an empty gradient", ("conv.backward",))(
     changing_outputs(lambda outputs, inputs, call: {} if len(inputs["x"]) else {"dw": outputs["dw"][:0]})
@@ -311,14 +297,12 @@ PAGE.call_twist("size-one axes squeezed", FAMILIES)(
 
 
 @PAGE.call_twist("size-one axes crash", FAMILIES)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        if 1 in (math.prod(call.size), call.window.taps):
-            raise IndexError("too many indices for array")
-        return outputs
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    if 1 in (math.prod(call.size), call.window.taps):
+        raise IndexError("too many indices for array")
+    return outputs
 
 
 # --- CONTRACT-9: wrong rank ------------------------------------------------------------------------------

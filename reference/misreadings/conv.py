@@ -22,9 +22,11 @@ from convform.reference.misreadings.misreading import (
     Finish,
     Inputs,
     Page,
+    around,
     changing_inputs,
     changing_output,
     cropped,
+    kept_first,
     weights_read_in_order,
 )
 from convform.reference.misreadings.steps import Positions, Steps, plane, read_at, real
@@ -33,14 +35,6 @@ from convform.reference.window import Size
 PAGE = Page("conv")
 
 CONV, GRADIENT, BOTH = ("conv",), ("conv.backward",), ("conv", "conv.backward")
-
-
-def kept_first(array: Array, axis: int) -> Array:
-    """Zero but at index 0 along one axis."""
-    kept = np.zeros_like(array)
-    first = (slice(None),) * axis + (slice(0, 1),)
-    kept[first] = array[first]
-    return kept
 
 
 def kept_last(array: Array, axis: int) -> Array:
@@ -89,27 +83,26 @@ PAGE.call_twist("kernel mirrored along one axis", BOTH)(
 )
 
 
-def _transposed_kernel(w: Array, groups: int) -> Array:
+@PAGE.call_twist("kernel transposed", BOTH)
+@weights_read_in_order
+def _(w: Array, groups: int) -> Array:
     # A flattened kernel of kh × kw values is read column by column; nothing crashes where kh ≠ kw.
     kernel = w.reshape(*w.shape[:2], *reversed(w.shape[2:]))
     return kernel.transpose(0, 1, *reversed(spatial(w)))
 
 
-PAGE.call_twist("kernel transposed", BOTH)(weights_read_in_order(_transposed_kernel))
+PAGE.steps_twist("one element for the whole window", CONV)(
+    read_at(lambda p: np.repeat(p[:, :1], p.shape[1], axis=1))
+)
 
 
-@PAGE.steps_twist("one element for the whole window", CONV)
-def _(steps: Steps) -> Steps:
-    return read_at(steps, lambda p: np.repeat(p[:, :1], p.shape[1], axis=1))
-
-
-def _last_tap(w: Array) -> Array:
+@PAGE.call_twist("last tap only", CONV)
+@_overwriting
+def _(w: Array) -> Array:
     for axis in spatial(w):
         w = kept_last(w, axis)
     return w
 
-
-PAGE.call_twist("last tap only", CONV)(_overwriting(_last_tap))
 
 # --- CONV-2: channels ------------------------------------------------------------------------------------
 
@@ -145,22 +138,19 @@ def transposed_weights(w: Array, groups: int) -> Array:
 PAGE.call_twist("weight transposed", BOTH)(weights_read_in_order(transposed_weights))
 
 
-def _reshaped_weights(w: Array, groups: int) -> Array:
+@PAGE.call_twist("weight reshaped instead of transposed", BOTH)
+@weights_read_in_order
+def _(w: Array, groups: int) -> Array:
     blocks = w.reshape(groups, w.shape[1], len(w) // groups, *w.shape[2:])
     return blocks.swapaxes(1, 2).reshape(w.shape)
 
 
-PAGE.call_twist("weight reshaped instead of transposed", BOTH)(weights_read_in_order(_reshaped_weights))
-
-
 @PAGE.call_twist("channels averaged", CONV)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        w, b = inputs["w"], inputs.get("b")
-        y = evaluate(operator, _without_bias(inputs), call)["y"] / w.shape[1]
-        return {"y": (y if b is None else y + b.reshape(-1, *(1,) * (w.ndim - 2))).astype(w.dtype)}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    w, b = inputs["w"], inputs.get("b")
+    y = evaluate(operator, _without_bias(inputs), call)["y"] / w.shape[1]
+    return {"y": (y if b is None else y + b.reshape(-1, *(1,) * (w.ndim - 2))).astype(w.dtype)}
 
 
 PAGE.call_twist("first sample for the whole batch", CONV)(
@@ -181,25 +171,21 @@ PAGE.call_twist("first bias for every channel", CONV)(
 
 
 @PAGE.call_twist("bias along the wrong axis", CONV)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        if inputs.get("b") is None:
-            return outputs
-        # Raises, or gives the wrong shape, where y + b does.
-        return {"y": evaluate(operator, _without_bias(inputs), call)["y"] + inputs["b"]}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    if inputs.get("b") is None:
+        return outputs
+    # Raises, or gives the wrong shape, where y + b does.
+    return {"y": evaluate(operator, _without_bias(inputs), call)["y"] + inputs["b"]}
 
 
 @PAGE.call_twist("bias required", BOTH)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        if inputs.get("b") is None:
-            raise AttributeError("'NoneType' object has no attribute 'reshape'")
-        return evaluate(operator, inputs, call)
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    if inputs.get("b") is None:
+        raise AttributeError("'NoneType' object has no attribute 'reshape'")
+    return evaluate(operator, inputs, call)
 
 
 # --- CONV-4: groups --------------------------------------------------------------------------------------
@@ -212,23 +198,21 @@ def channels_in_order(order: Callable[[int, int], Array], axes: Mapping[str, int
     axis that channels lie along.
     """
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            lead = next(name for name in axes if name in inputs)
-            found = order(inputs[lead].shape[axes[lead]], call.groups)
-            moved = {
-                name: np.take(inputs[name], found, axis=axis)
-                for name, axis in axes.items()
-                if inputs.get(name) is not None
-            }
-            outputs = evaluate(operator, {**inputs, **moved}, call)
-            back = np.argsort(found)
-            return {
-                name: np.take(array, back, axis=axes[name]) if name in axes else array
-                for name, array in outputs.items()
-            }
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        lead = next(name for name in axes if name in inputs)
+        found = order(inputs[lead].shape[axes[lead]], call.groups)
+        moved = {
+            name: np.take(inputs[name], found, axis=axis)
+            for name, axis in axes.items()
+            if inputs.get(name) is not None
+        }
+        outputs = evaluate(operator, {**inputs, **moved}, call)
+        back = np.argsort(found)
+        return {
+            name: np.take(array, back, axis=axes[name]) if name in axes else array
+            for name, array in outputs.items()
+        }
 
     return twist
 
@@ -239,20 +223,18 @@ def interleaved(channels: int, groups: int) -> Array:
 
 
 @PAGE.call_twist("groups ignored", BOTH)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        x, seen = inputs["x"], inputs["w"].shape[1]
-        first = np.take(x, np.arange(x.shape[1]) % max(seen, 1), axis=1)
-        outputs = evaluate(operator, {**inputs, "x": first}, call)
-        if "dx" not in outputs or not seen:
-            return outputs
-        # Gradients of all groups meet in the first channels.
-        dx = np.zeros_like(outputs["dx"])
-        by_group = outputs["dx"].reshape(len(x), call.groups, seen, *x.shape[2:])
-        dx[:, :seen] = by_group.sum(axis=1)
-        return {**outputs, "dx": dx}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    x, seen = inputs["x"], inputs["w"].shape[1]
+    first = np.take(x, np.arange(x.shape[1]) % max(seen, 1), axis=1)
+    outputs = evaluate(operator, {**inputs, "x": first}, call)
+    if "dx" not in outputs or not seen:
+        return outputs
+    # Gradients of all groups meet in the first channels.
+    dx = np.zeros_like(outputs["dx"])
+    by_group = outputs["dx"].reshape(len(x), call.groups, seen, *x.shape[2:])
+    dx[:, :seen] = by_group.sum(axis=1)
+    return {**outputs, "dx": dx}
 
 
 PAGE.call_twist("groups interleaved", BOTH)(
@@ -334,16 +316,14 @@ PAGE.call_twist("float32 products in bfloat16", BOTH)(_factors(lambda array: _fe
 def computed_in(name: str, applies: Callable[[np.dtype[Any]], bool]) -> CallTwist:
     """Convert all arrays to another dtype, compute, and convert back."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            dtype = inputs["x"].dtype
-            given = {key: array for key, array in inputs.items() if array is not None}
-            if not applies(dtype) or any(array.dtype != dtype for array in given.values()):
-                return evaluate(operator, inputs, call)
-            other = {key: array.astype(name) for key, array in given.items()}
-            return {key: array.astype(dtype) for key, array in evaluate(operator, other, call).items()}
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        dtype = inputs["x"].dtype
+        given = {key: array for key, array in inputs.items() if array is not None}
+        if not applies(dtype) or any(array.dtype != dtype for array in given.values()):
+            return evaluate(operator, inputs, call)
+        other = {key: array.astype(name) for key, array in given.items()}
+        return {key: array.astype(dtype) for key, array in evaluate(operator, other, call).items()}
 
     return twist
 
@@ -366,13 +346,11 @@ PAGE.call_twist("no channels in, no bias", CONV)(
 
 
 @PAGE.call_twist("zero input channels refused", BOTH)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        if not inputs["x"].shape[1]:
-            raise ValueError("x has no channels")
-        return evaluate(operator, inputs, call)
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    if not inputs["x"].shape[1]:
+        raise ValueError("x has no channels")
+    return evaluate(operator, inputs, call)
 
 
 # --- CONV-7: refused channels and bias -------------------------------------------------------------------

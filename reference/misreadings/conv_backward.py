@@ -14,7 +14,6 @@ from convform.reference.misreadings.conv import (
     GRADIENT,
     by_group,
     interleaved,
-    kept_first,
     kept_last,
     mirrored,
     spatial,
@@ -25,28 +24,25 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
+    around,
     changing_output,
     changing_outputs,
+    cropping,
+    kept_first,
     misread_dy,
+    one_output_of,
 )
-from convform.reference.misreadings.steps import Positions, Steps, assigned, no_padding, read_at
+from convform.reference.misreadings.steps import (
+    Positions,
+    Steps,
+    StepsTwist,
+    assigning,
+    read_at,
+    step,
+)
 from convform.reference.window import Size
 
 PAGE = Page("conv_backward")
-
-
-def one_output_of(name: str, change: Callable[[Mapping[str, Array], Call], Mapping[str, Array]]) -> CallTwist:
-    """Compute one output from other arrays: `change(inputs, call)` returns the ones to replace."""
-
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            outputs = evaluate(operator, inputs, call)
-            other = evaluate(operator, {**inputs, **change(inputs, call)}, call)
-            return {**outputs, name: other[name]}
-
-        return twisted
-
-    return twist
 
 
 def unstrided(p: Array) -> Array:
@@ -71,29 +67,14 @@ def _per_sample(gradient: Array, inputs: Inputs, call: Call) -> Array:
 # --- CONVGRAD-1: gradient in the input -------------------------------------------------------------------
 
 
-def cropping_dx(crop: Callable[[Array, Inputs, Call], Array]) -> CallTwist:
-    """Compute dx for the padded input, and crop it: `crop(padded, inputs, call)`."""
-
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            outputs = evaluate(operator, inputs, call)
-            padded = {**inputs, "x": np.pad(inputs["x"], [(0, 0), (0, 0), *call.window.padding])}
-            bare = replace(call.window, padding=no_padding(call.window))
-            whole = evaluate(operator, padded, replace(call, window=bare))["dx"]
-            return {**outputs, "dx": crop(whole, inputs, call)}
-
-        return twisted
-
-    return twist
-
-
-def added_at(steps: Steps, move: Callable[[Array], Array]) -> Steps:
+def added_at(move: Callable[[Array], Array]) -> StepsTwist:
     """Add gradients up elsewhere: `move(p)` gives the elements "o k" along one axis."""
 
-    def add(cols: Array, positions: Positions, size: Size) -> Array:
+    @step("add")
+    def twist(steps: Steps, cols: Array, positions: Positions, size: Size) -> Array:
         return steps.add(cols, tuple(move(p) for p in positions), size)
 
-    return replace(steps, add=add)
+    return twist
 
 
 PAGE.call_twist("dx with the kernel not mirrored", GRADIENT)(
@@ -105,60 +86,30 @@ PAGE.call_twist("dx with the kernel mirrored along one axis", GRADIENT)(
 )
 
 
-def _square_blocks_transposed(w: Array, groups: int) -> Array:
-    return np.take(w, transposed_weights(np.arange(w.size).reshape(w.shape), groups))
-
-
 PAGE.call_twist("dx with the channels not exchanged", GRADIENT)(
-    one_output_of(
-        "dx",
-        lambda inputs, call: {"w": _square_blocks_transposed(inputs["w"], call.groups)},
-    )
+    one_output_of("dx", lambda inputs, call: {"w": transposed_weights(inputs["w"], call.groups)})
 )
 
 
-PAGE.steps_twist("dx ignores the stride", GRADIENT)(lambda steps: added_at(steps, unstrided))
+PAGE.steps_twist("dx ignores the stride", GRADIENT)(added_at(unstrided))
 
+PAGE.steps_twist("dx ignores the dilation", GRADIENT)(added_at(undilated))
 
-PAGE.steps_twist("dx ignores the dilation", GRADIENT)(lambda steps: added_at(steps, undilated))
+PAGE.steps_twist("dx ignores the padding", GRADIENT)(added_at(unpadded))
 
+PAGE.call_twist("dx of the padded input", GRADIENT)(cropping("dx", lambda size, low, high, k: slice(None)))
 
-PAGE.steps_twist("dx ignores the padding", GRADIENT)(lambda steps: added_at(steps, unpadded))
+PAGE.call_twist("dx cropped with a negative zero", GRADIENT)(
+    cropping("dx", lambda size, low, high, k: slice(low, -high))
+)
 
+PAGE.call_twist("dx cropped by the kernel size", GRADIENT)(
+    cropping("dx", lambda size, low, high, k: slice(k // 2, size - k // 2))
+)
 
-PAGE.call_twist("dx of the padded input", GRADIENT)(cropping_dx(lambda dx, inputs, call: dx))
+PAGE.steps_twist("dx overlaps assigned", GRADIENT)(assigning())
 
-
-def _between_paddings(dx: Array, inputs: Inputs, call: Call) -> Array:
-    spatial = [slice(low, -high) for low, high in call.window.padding]
-    return dx[:, :, *spatial].copy()
-
-
-PAGE.call_twist("dx cropped with a negative zero", GRADIENT)(cropping_dx(_between_paddings))
-
-
-def _without_half_kernels(dx: Array, inputs: Inputs, call: Call) -> Array:
-    sizes = zip(inputs["w"].shape[2:], dx.shape[2:], strict=True)
-    spatial = [slice(k // 2, n - k // 2) for k, n in sizes]
-    return dx[:, :, *spatial].copy()
-
-
-PAGE.call_twist("dx cropped by the kernel size", GRADIENT)(cropping_dx(_without_half_kernels))
-
-
-@PAGE.steps_twist("dx overlaps assigned", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return replace(
-        steps, add=lambda cols, positions, size: assigned(cols, positions, size, windows_first=True)
-    )
-
-
-@PAGE.steps_twist("dx overlaps assigned tap by tap", GRADIENT)
-def _(steps: Steps) -> Steps:
-    return replace(
-        steps, add=lambda cols, positions, size: assigned(cols, positions, size, windows_first=False)
-    )
-
+PAGE.steps_twist("dx overlaps assigned tap by tap", GRADIENT)(assigning(windows_first=False))
 
 PAGE.call_twist("dx over one output channel", GRADIENT)(
     one_output_of("dx", lambda inputs, call: {"dy": kept_first(inputs["dy"], 1)})
@@ -166,14 +117,12 @@ PAGE.call_twist("dx over one output channel", GRADIENT)(
 
 
 @PAGE.steps_twist("dx with height and width exchanged", GRADIENT)
-def _(steps: Steps) -> Steps:
-    def add(cols: Array, positions: Positions, size: Size) -> Array:
-        kernel = [p.shape[1] for p in positions]
-        if kernel != kernel[::-1]:
-            raise ValueError(f"windows of shape {kernel[::-1]} do not take a kernel of shape {kernel}")
-        return steps.add(cols, positions, size[::-1])
-
-    return replace(steps, add=add)
+@step("add")
+def _(steps: Steps, cols: Array, positions: Positions, size: Size) -> Array:
+    kernel = [p.shape[1] for p in positions]
+    if kernel != kernel[::-1]:
+        raise ValueError(f"windows of shape {kernel[::-1]} do not take a kernel of shape {kernel}")
+    return steps.add(cols, positions, size[::-1])
 
 
 # --- CONVGRAD-2: gradient in the weight ------------------------------------------------------------------
@@ -210,14 +159,11 @@ PAGE.call_twist("dw transposed", GRADIENT)(
 )
 
 
-PAGE.steps_twist("dw ignores the stride", GRADIENT)(lambda steps: read_at(steps, unstrided))
+PAGE.steps_twist("dw ignores the stride", GRADIENT)(read_at(unstrided))
 
+PAGE.steps_twist("dw ignores the dilation", GRADIENT)(read_at(undilated))
 
-PAGE.steps_twist("dw ignores the dilation", GRADIENT)(lambda steps: read_at(steps, undilated))
-
-
-PAGE.steps_twist("dw ignores the padding", GRADIENT)(lambda steps: read_at(steps, unpadded))
-
+PAGE.steps_twist("dw ignores the padding", GRADIENT)(read_at(unpadded))
 
 # --- CONVGRAD-3: gradient in the bias --------------------------------------------------------------------
 
@@ -254,17 +200,15 @@ PAGE.call_twist("db with further axes", GRADIENT)(
 
 
 @PAGE.call_twist("groups ignored in the gradient", GRADIENT)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        outputs = evaluate(operator, inputs, call)
-        w, groups = inputs["w"], call.groups
-        # Every output channel sees every group, with the same kernel.
-        everywhere = np.concatenate([w] * groups, axis=1)
-        mixed = evaluate(operator, {**inputs, "w": everywhere}, replace(call, groups=1))
-        dw = mixed["dw"].reshape(len(w), groups, *w.shape[1:]).sum(axis=1)
-        return {**outputs, "dx": mixed["dx"], "dw": dw}
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    outputs = evaluate(operator, inputs, call)
+    w, groups = inputs["w"], call.groups
+    # Every output channel sees every group, with the same kernel.
+    everywhere = np.concatenate([w] * groups, axis=1)
+    mixed = evaluate(operator, {**inputs, "w": everywhere}, replace(call, groups=1))
+    dw = mixed["dw"].reshape(len(w), groups, *w.shape[1:]).sum(axis=1)
+    return {**outputs, "dx": mixed["dx"], "dw": dw}
 
 
 def _interleaved_input(inputs: Mapping[str, Array], call: Call) -> Mapping[str, Array]:
@@ -292,4 +236,4 @@ PAGE.call_twist("dx of the first group only", GRADIENT)(one_output_of("dx", _fir
 
 # --- CONVGRAD-5: refused dy ------------------------------------------------------------------------------
 
-misread_dy(PAGE, "CONVGRAD-5", "conv.backward", "the convolution")
+misread_dy(PAGE, "conv.backward", "the convolution")

@@ -37,13 +37,6 @@ def tap_first(cols: Array) -> Array:
     return np.moveaxis(cols, 1, 1 + rank).reshape(cols.shape)
 
 
-def channel_first(cols: Array) -> Array:
-    """Undo `tap_first`."""
-    rank = rank_of(cols)
-    n, c, *rest = cols.shape
-    return np.moveaxis(cols.reshape(n, *rest[:rank], c, *rest[rank:]), 1 + rank, 1)
-
-
 def tap_first_weights(w: Array, groups: int) -> Array:
     """Read weights "o i kh kw" as if their rows were (kh kw i)."""
     o, i, *kernel = w.shape
@@ -51,7 +44,7 @@ def tap_first_weights(w: Array, groups: int) -> Array:
 
 
 def _columns_tap_first() -> CallTwist:
-    in_columns = reordered(tap_first, channel_first)
+    in_columns = reordered(tap_first)
     in_weights = weights_read_in_order(tap_first_weights)
 
     def twist(evaluate: Asked) -> Asked:
@@ -75,27 +68,21 @@ def _reversed_axes(array: Array, first: int, count: int) -> Array:
     return array.transpose(axes)
 
 
-def _axes_reversed_within(first: Callable[[int], int]) -> tuple[Reorder, Reorder]:
-    """Reverse the spatial axes that start at `first(rank)` without changing the shape; and undo that."""
+def _axes_reversed_from(first: Callable[[int], int]) -> Reorder:
+    """Reverse the spatial axes that start at `first(rank)` without changing the shape."""
 
-    def forth(cols: Array) -> Array:
+    def reorder(cols: Array) -> Array:
         rank = rank_of(cols)
         return _reversed_axes(cols, first(rank), rank).reshape(cols.shape)
 
-    def back(cols: Array) -> Array:
-        rank = rank_of(cols)
-        start, shape = first(rank), list(cols.shape)
-        shape[start : start + rank] = shape[start : start + rank][::-1]
-        return _reversed_axes(cols.reshape(shape), start, rank)
-
-    return forth, back
+    return reorder
 
 
-PAGE.call_twist("taps transposed", COLUMNS)(reordered(*_axes_reversed_within(lambda rank: 2)))
+PAGE.call_twist("taps transposed", COLUMNS)(reordered(_axes_reversed_from(lambda rank: 2)))
 
 PAGE.call_twist("windows transposed", (*COLUMNS, "conv"))(
     reordered(
-        *_axes_reversed_within(lambda rank: 2 + rank),
+        _axes_reversed_from(lambda rank: 2 + rank),
         lambda y: _reversed_axes(y, 2, y.ndim - 2).reshape(y.shape),
     )
 )
@@ -108,40 +95,24 @@ def _samples_last(cols: Array) -> Array:
     return np.moveaxis(mixed, 1 + rank, 0)
 
 
-def _samples_first(cols: Array) -> Array:
-    """Undo `_samples_last`."""
-    rank, (n, *rest) = rank_of(cols), cols.shape
-    return np.moveaxis(np.moveaxis(cols, 0, 1 + rank).reshape(*rest, n), -1, 0)
-
-
 def _samples_last_in_y(y: Array) -> Array:
     n, o, *windows = y.shape
     return np.moveaxis(y, 0, -1).reshape(o, n, *windows).swapaxes(0, 1)
 
 
 PAGE.call_twist("samples mixed into columns", (*COLUMNS, "conv"))(
-    reordered(_samples_last, _samples_first, _samples_last_in_y)
+    reordered(_samples_last, _samples_last_in_y)
 )
 
 
 def _windows_then_taps(cols: Array) -> Array:
     """Order the axes n c oh ow kh kw and read them as n c kh kw oh ow."""
     rank = rank_of(cols)
-    return _exchanged(cols, rank).reshape(cols.shape)
-
-
-def _taps_then_windows(cols: Array) -> Array:
-    """Undo `_windows_then_taps`."""
-    rank, (n, c, *rest) = rank_of(cols), cols.shape
-    return _exchanged(cols.reshape(n, c, *rest[rank:], *rest[:rank]), rank)
-
-
-def _exchanged(cols: Array, rank: int) -> Array:
-    return np.moveaxis(cols, range(2, 2 + rank), range(-rank, 0))
+    return np.moveaxis(cols, range(2, 2 + rank), range(-rank, 0)).reshape(cols.shape)
 
 
 PAGE.call_twist("reshape instead of transpose", (*COLUMNS, "conv"))(
-    reordered(_windows_then_taps, _taps_then_windows, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape))
+    reordered(_windows_then_taps, lambda y: np.moveaxis(y, 1, -1).reshape(y.shape))
 )
 
 

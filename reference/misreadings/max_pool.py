@@ -17,10 +17,10 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
-    StepsTwist,
+    around,
     changing_outputs,
 )
-from convform.reference.misreadings.steps import Positions, Steps
+from convform.reference.misreadings.steps import Positions, Steps, StepsTwist, step
 from convform.reference.window import Window
 
 PAGE = Page("max_pool")
@@ -46,21 +46,19 @@ def as_element(value: float, dtype: np.dtype[Any]) -> Array:
 def starting_at(start: Callable[[np.dtype[Any]], float]) -> CallTwist:
     """Start the running maximum at a number: a window below it selects nothing."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            x = inputs["x"]
-            first = as_element(start(x.dtype), x.dtype)
-            if not operator.endswith(".backward"):
-                outputs = evaluate(operator, inputs, call)
-                below = outputs["y"] < first
-                index = np.where(below, -1, outputs["indices"])
-                return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
-            y = evaluate(operator.removesuffix(".backward"), {"x": x}, call)["y"]
-            # Let the standard refuse a dy of another shape.
-            dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
-            return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, call)
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        x = inputs["x"]
+        first = as_element(start(x.dtype), x.dtype)
+        if not operator.endswith(".backward"):
+            outputs = evaluate(operator, inputs, call)
+            below = outputs["y"] < first
+            index = np.where(below, -1, outputs["indices"])
+            return {**outputs, "y": np.where(below, first, outputs["y"]), "indices": index}
+        y = evaluate(operator.removesuffix(".backward"), {"x": x}, call)["y"]
+        # Let the standard refuse a dy of another shape.
+        dy = np.where(y < first, 0, inputs["dy"]) if y.shape == inputs["dy"].shape else inputs["dy"]
+        return evaluate(operator, {**inputs, "dy": dy.astype(inputs["dy"].dtype)}, call)
 
     return twist
 
@@ -78,10 +76,6 @@ def padding_with(value: Callable[[np.dtype[Any]], float]) -> StepsTwist:
         return replace(steps, read=read, select=select)
 
     return twist
-
-
-def _grid(per_axis: Sequence[Sequence[int]]) -> list[Array]:
-    return list(np.meshgrid(*(np.array(values, int) for values in per_axis), indexing="ij"))
 
 
 def row_major(coordinates: Sequence[Array], size: Sequence[int]) -> Array:
@@ -116,21 +110,18 @@ PAGE.call_twist("maximum starts at a large negative number", (MAX, MAX_GRADIENT)
 )
 
 
-def _first_window(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
+@PAGE.call_twist("first window only", (MAX,))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     first = np.zeros(outputs["y"].shape[2:], bool)
     first[(slice(0, 1),) * first.ndim] = True
     return {name: np.where(first, array, np.zeros((), array.dtype)) for name, array in outputs.items()}
 
 
-PAGE.call_twist("first window only", (MAX,))(changing_outputs(_first_window))
-
-
 @PAGE.steps_twist("largest magnitude", (MAX, MAX_GRADIENT))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        return steps.select(np.where(real, np.abs(cols), cols), real)
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    return steps.select(np.where(real, np.abs(cols), cols), real)
 
 
 # --- MAXPOOL-2: padding never wins -----------------------------------------------------------------------
@@ -160,45 +151,35 @@ PAGE.call_twist("empty window gives zero", (MAX,))(
 )
 
 
-def _first_beyond(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
+@PAGE.call_twist("empty window has an index outside of the plane", (MAX,))
+@changing_outputs
+def _(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
     """Walk from the start of an empty window in steps of the dilation until the border is passed."""
-    window, size = call.window, inputs["x"].shape[2:]
-    corners = _grid(
-        [
-            [start if start >= 0 else start % d for start in range(-low, o * s - low, s)]
-            for o, s, d, (low, _) in zip(
-                outputs["y"].shape[2:], window.stride, window.dilation, window.padding, strict=True
-            )
-        ]
-    )
-    return {"indices": np.where(_no_element(outputs), row_major(corners, size), outputs["indices"])}
+    starts = [p[:, 0] for p in call.window.positions(outputs["y"].shape[2:])]
+    beyond = [np.where(p < 0, p % d, p) for p, d in zip(starts, call.window.dilation, strict=True)]
+    place = row_major(np.meshgrid(*beyond, indexing="ij"), call.size)
+    return {"indices": np.where(_no_element(outputs), place, outputs["indices"])}
 
-
-PAGE.call_twist("empty window has an index outside of the plane", (MAX,))(changing_outputs(_first_beyond))
 
 # --- MAXPOOL-4: NaN and infinities -----------------------------------------------------------------------
 
 
 @PAGE.steps_twist("nan ignored", (MAX,), dialect=("nan", "ignore"))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        seen = real & ~np.isnan(cols)
-        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
-        return np.where(seen.any(axis=2), steps.select(numbers, seen), steps.select(cols, real))
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    seen = real & ~np.isnan(cols)
+    numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+    return np.where(seen.any(axis=2), steps.select(numbers, seen), steps.select(cols, real))
 
 
 @PAGE.steps_twist("nan only where it comes first", (MAX,))
-def _(steps: Steps) -> Steps:
-    def select(cols: Array, real: Array) -> Array:
-        seen = real & ~np.isnan(cols)
-        first = np.broadcast_to(real.argmax(axis=0), cols[:, :, 0].shape)
-        number = ~np.isnan(np.take_along_axis(cols, first[:, :, None], axis=2)[:, :, 0])
-        numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
-        return np.where(number & real.any(axis=0), steps.select(numbers, seen), np.where(number, -1, first))
-
-    return replace(steps, select=select)
+@step("select")
+def _(steps: Steps, cols: Array, real: Array) -> Array:
+    seen = real & ~np.isnan(cols)
+    first = np.broadcast_to(real.argmax(axis=0), cols[:, :, 0].shape)
+    number = ~np.isnan(np.take_along_axis(cols, first[:, :, None], axis=2)[:, :, 0])
+    numbers = np.where(np.isnan(cols), -np.inf, cols) if cols.dtype.kind == "f" else cols
+    return np.where(number & real.any(axis=0), steps.select(numbers, seen), np.where(number, -1, first))
 
 
 PAGE.call_twist("nan has no index", (MAX,))(
@@ -214,45 +195,41 @@ PAGE.call_twist("minus infinity replaced", (MAX, MAX_GRADIENT))(starting_at(lowe
 # --- MAXPOOL-5: indices ----------------------------------------------------------------------------------
 
 
-def _in_window(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
-    starts = _grid(
-        [
-            [i * s - low for i in range(o)]
-            for o, s, (low, _) in zip(coordinates[0].shape[2:], window.stride, window.padding, strict=True)
-        ]
-    )
-    taps = [(q - start) // d for q, start, d in zip(coordinates, starts, window.dilation, strict=True)]
-    return row_major(taps, window.kernel)
+@PAGE.call_twist("index in the window", (MAX,), dialect=("index", "window"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    output = coordinates[0].shape[2:]
+    read = zip(coordinates, window.positions(output), np.indices(output), strict=True)
+    return row_major([(p[i] == q[..., None]).argmax(axis=-1) for q, p, i in read], window.kernel)
 
 
-def _in_padded_plane(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
-    size = [n + low + high for n, (low, high) in zip(shape[2:], window.padding, strict=True)]
-    return row_major([q + low for q, (low, _) in zip(coordinates, window.padding, strict=True)], size)
+@PAGE.call_twist("index in the padded plane", (MAX,))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+    padded = window.counted(shape[2:], True)
+    places = [q - first for q, (first, _) in zip(coordinates, padded, strict=True)]
+    return row_major(places, [end - first for first, end in padded])
 
 
-def _in_array(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index in the whole array", (MAX,), dialect=("index", "nchw"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     samples, channels = np.indices(coordinates[0].shape)[:2]
     return row_major([samples, channels, *coordinates], shape)
 
 
-def _channels_last(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index with channels last", (MAX,), dialect=("index", "nhwc"))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     channels = np.indices(coordinates[0].shape)[1]
     return row_major([*coordinates, channels], (*shape[2:], shape[1]))
 
 
-def _column_major(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
+@PAGE.call_twist("index column by column", (MAX,))
+@numbering
+def _(coordinates: list[Array], window: Window, shape: tuple[int, ...]) -> Array:
     return row_major(coordinates[::-1], shape[:1:-1])
 
-
-PAGE.call_twist("index in the window", (MAX,), dialect=("index", "window"))(numbering(_in_window))
-
-PAGE.call_twist("index in the padded plane", (MAX,))(numbering(_in_padded_plane))
-
-PAGE.call_twist("index in the whole array", (MAX,), dialect=("index", "nchw"))(numbering(_in_array))
-
-PAGE.call_twist("index with channels last", (MAX,), dialect=("index", "nhwc"))(numbering(_channels_last))
-
-PAGE.call_twist("index column by column", (MAX,))(numbering(_column_major))
 
 # --- MAXPOOL-6: ties -------------------------------------------------------------------------------------
 
@@ -277,9 +254,7 @@ def _(evaluate: Asked) -> Asked:
         return array.transpose(0, 1, *range(array.ndim - 1, 1, -1))
 
     def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        names = ("kernel", "stride", "padding", "dilation")
-        window = replace(call.window, **{name: getattr(call.window, name)[::-1] for name in names})
-        turned = replace(call, window=window)
+        turned = replace(call, window=call.window.with_axes_reversed())
         outputs = evaluate(operator, {name: reversed_axes(array) for name, array in inputs.items()}, turned)
         answer = {name: reversed_axes(array) for name, array in outputs.items()}
         if "indices" not in answer:

@@ -10,8 +10,17 @@ import numpy as np
 
 from convform.reference.checks import Array
 from convform.reference.misreadings.max_pool import MAX_GRADIENT, last_of_equals
-from convform.reference.misreadings.misreading import Page, StepsTwist, misread_dy
-from convform.reference.misreadings.steps import Positions, Steps, assign, no_padding, of_call, ones
+from convform.reference.misreadings.misreading import Page, misread_dy
+from convform.reference.misreadings.steps import (
+    Positions,
+    Steps,
+    StepsTwist,
+    assign,
+    changing,
+    no_padding,
+    ones,
+    step,
+)
 from convform.reference.window import Size, Window
 
 PAGE = Page("max_pool_backward")
@@ -19,16 +28,13 @@ PAGE = Page("max_pool_backward")
 
 def backward_window(**fields: Callable[[Window], Any]) -> StepsTwist:
     """Let the gradient, and only the gradient, take its windows from changed fields of the window."""
-    change = of_call(lambda window: replace(window, **{name: of(window) for name, of in fields.items()}))
-
-    def twist(steps: Steps) -> Steps:
-        standard = steps.backward_positions or steps.positions
-        return replace(steps, backward_positions=lambda call, output: standard(change(call), output))
-
-    return twist
+    change = changing(**fields)
+    return lambda steps: replace(
+        steps, backward_positions=lambda call, output: steps.backward(change(call), output)
+    )
 
 
-def misread_windows(page: Page, clause: str, family: str, stride_name: str, which: str) -> None:
+def misread_windows(page: Page, family: str, stride_name: str, which: str) -> None:
     """Register gradients that forget a field of the window."""
     page.steps_twist(stride_name, (family,))(backward_window(stride=ones))
     page.steps_twist(f"{which} gradient ignores the dilation", (family,))(backward_window(dilation=ones))
@@ -67,28 +73,24 @@ def _(steps: Steps) -> Steps:
 
 
 @PAGE.steps_twist("gradient times the value", (MAX_GRADIENT,))
-def _(steps: Steps) -> Steps:
-    def share(cols: Array, real: Array, tap: Array, dy: Array) -> Array:
-        value = np.where(tap < 0, 0, selected_value(cols, tap)[:, :, 0])
-        return steps.share(cols, real, tap, (dy * value).astype(dy.dtype))
-
-    return replace(steps, share=share)
+@step("share")
+def _(steps: Steps, cols: Array, real: Array, tap: Array, dy: Array) -> Array:
+    value = np.where(tap < 0, 0, selected_value(cols, tap)[:, :, 0])
+    return steps.share(cols, real, tap, (dy * value).astype(dy.dtype))
 
 
-misread_windows(PAGE, "MAXGRAD-1", MAX_GRADIENT, "backward windows ignore the stride", "max")
+misread_windows(PAGE, MAX_GRADIENT, "backward windows ignore the stride", "max")
 
 
 @PAGE.steps_twist("gradient truncated to integers", (MAX_GRADIENT,))
-def _(steps: Steps) -> Steps:
-    def add(cols: Array, positions: Positions, size: Size) -> Array:
-        x = np.zeros((*cols.shape[:2], *size), cols.dtype)
-        for window in np.ndindex(*(len(p) for p in positions)):
-            at: Any = (..., *(slice(i, i + 1) for i in window))
-            one = tuple(p[i : i + 1] for p, i in zip(positions, window, strict=True))
-            x = np.trunc(x + steps.add(cols[at], one, size)).astype(cols.dtype)
-        return x
-
-    return replace(steps, add=add)
+@step("add")
+def _(steps: Steps, cols: Array, positions: Positions, size: Size) -> Array:
+    x = np.zeros((*cols.shape[:2], *size), cols.dtype)
+    for window in np.ndindex(*(len(p) for p in positions)):
+        at: Any = (..., *(slice(i, i + 1) for i in window))
+        one = tuple(p[i : i + 1] for p, i in zip(positions, window, strict=True))
+        x = np.trunc(x + steps.add(cols[at], one, size)).astype(cols.dtype)
+    return x
 
 
 # --- MAXGRAD-2: overlapping windows add ------------------------------------------------------------------
@@ -127,4 +129,4 @@ def _(steps: Steps) -> Steps:
 
 # --- MAXGRAD-3: refused dy -------------------------------------------------------------------------------
 
-misread_dy(PAGE, "MAXGRAD-3", MAX_GRADIENT, "max pooling")
+misread_dy(PAGE, MAX_GRADIENT, "max pooling")

@@ -10,16 +10,23 @@ after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
 from convform.reference.call import Call, row_of, widened
 from convform.reference.checks import Array
 from convform.reference.evaluation import Outputs, Parameters, narrowed
-from convform.reference.misreadings.steps import STANDARD, Steps, evaluate_steps
+from convform.reference.misreadings.steps import (
+    STANDARD,
+    Steps,
+    StepsTwist,
+    changing,
+    evaluate_steps,
+    no_padding,
+)
 from convform.reference.window import Size, Window
 from convform.spec.clauses import ListedMisreading, listed_misreadings
 from convform.spec.operators import OPERATORS
@@ -27,12 +34,12 @@ from convform.spec.operators import OPERATORS
 Inputs = Mapping[str, Any]
 Evaluate = Callable[[str, Inputs, Parameters], Outputs]
 Asked = Callable[[str, Inputs, Call], Outputs]
-StepsTwist = Callable[[Steps], Steps]
 CallTwist = Callable[[Asked], Asked]
 Families = tuple[str, ...]
 Reorder = Callable[[Array], Array]
 Finish = Callable[[Outputs], Outputs]
 Mend = Callable[[str, dict[str, Any], dict[str, Any]], Finish | None]
+T = TypeVar("T")
 
 POOLS = ("max_pool", "max_pool.backward", "avg_pool", "avg_pool.backward")
 
@@ -127,48 +134,31 @@ class Page:
     name: str
     entries: dict[str, Misreading] = field(default_factory=dict)
 
-    def register(self, misreading: Misreading) -> None:
-        """Add a misreading.
+    def _registering(self, part: str, name: str, families: Families, marks: Marks) -> Callable[[T], T]:
+        def register(change: T) -> T:
+            if name in self.entries:
+                raise ValueError(f"the misreading {name!r} is registered twice")
+            how: dict[str, Any] = {part: change, **marks}
+            self.entries[name] = Misreading(name, families, **how)
+            return change
 
-        Raises
-        ------
-        ValueError
-            If the name is taken.
-        """
-        if misreading.name in self.entries:
-            raise ValueError(f"the misreading {misreading.name!r} is registered twice")
-        self.entries[misreading.name] = misreading
+        return register
 
     def steps_twist(
         self, name: str, families: Families, **marks: Unpack[Marks]
     ) -> Callable[[StepsTwist], StepsTwist]:
         """Register a function Steps → Steps as a misreading."""
-
-        def register(twist: StepsTwist) -> StepsTwist:
-            self.register(Misreading(name, families, steps=twist, **marks))
-            return twist
-
-        return register
+        return self._registering("steps", name, families, marks)
 
     def call_twist(
         self, name: str, families: Families, **marks: Unpack[Marks]
     ) -> Callable[[CallTwist], CallTwist]:
         """Register a change around the evaluation as a misreading."""
-
-        def register(twist: CallTwist) -> CallTwist:
-            self.register(Misreading(name, families, call=twist, **marks))
-            return twist
-
-        return register
+        return self._registering("call", name, families, marks)
 
     def mend(self, name: str, families: Families, **marks: Unpack[Marks]) -> Callable[[Mend], Mend]:
         """Register a change of what the standard refuses as a misreading."""
-
-        def register(mend: Mend) -> Mend:
-            self.register(Misreading(name, families, mend=mend, **marks))
-            return mend
-
-        return register
+        return self._registering("mend", name, families, marks)
 
 
 def misread(*misreadings: Misreading) -> Evaluate:
@@ -264,16 +254,16 @@ def _in_float32(evaluate: Evaluate) -> Evaluate:
 # --- common shapes of call twists ------------------------------------------------------------------------
 
 
+def around(answer: Callable[[Asked, str, Inputs, Call], Outputs]) -> CallTwist:
+    """Answer a call in one's own way, with the standard at hand; nothing is remembered between calls."""
+    return lambda evaluate: partial(answer, evaluate)
+
+
 def changing_inputs(change: Callable[[dict[str, Array], Call], Mapping[str, Array]]) -> CallTwist:
     """Evaluate with other arrays: `change(inputs, call)` returns the ones to replace."""
-
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            return evaluate(operator, {**inputs, **change(dict(inputs), call)}, call)
-
-        return twisted
-
-    return twist
+    return lambda evaluate: (
+        lambda operator, inputs, call: evaluate(operator, {**inputs, **change(dict(inputs), call)}, call)
+    )
 
 
 def changing_call(change: Callable[[Call], Call]) -> CallTwist:
@@ -284,12 +274,10 @@ def changing_call(change: Callable[[Call], Call]) -> CallTwist:
 def changing_outputs(change: Callable[[Outputs, Inputs, Call], Mapping[str, Array]]) -> CallTwist:
     """Change what the standard answers: `change(outputs, inputs, call)` returns the ones to replace."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            outputs = evaluate(operator, inputs, call)
-            return {**outputs, **change(outputs, inputs, call)}
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        return {**outputs, **change(outputs, inputs, call)}
 
     return twist
 
@@ -299,19 +287,42 @@ def changing_output(name: str, change: Callable[[Array, Inputs, Call], Array]) -
     return changing_outputs(lambda outputs, inputs, call: {name: change(outputs[name], inputs, call)})
 
 
+def one_output_of(name: str, change: Callable[[Inputs, Call], Mapping[str, Array]]) -> CallTwist:
+    """Compute one output from other arrays: `change(inputs, call)` returns the ones to replace."""
+
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        return {**outputs, name: evaluate(operator, {**inputs, **change(inputs, call)}, call)[name]}
+
+    return twist
+
+
+def kept_first(array: Array, axis: int) -> Array:
+    """Zero but at index 0 along one axis."""
+    kept = np.zeros_like(array)
+    first = (slice(None),) * axis + (slice(1),)
+    kept[first] = array[first]
+    return kept
+
+
 def first_only(axis: int) -> CallTwist:
     """Compute the first channel (axis 1) or sample (axis 0) and leave zeros for the others."""
+    return changing_outputs(
+        lambda outputs, inputs, call: {name: kept_first(values, axis) for name, values in outputs.items()}
+    )
 
-    def change(outputs: Outputs, inputs: Inputs, call: Call) -> Outputs:
-        def kept(values: Array) -> Array:
-            left = np.zeros_like(values)
-            first = (slice(None),) * axis + (slice(1),)
-            left[first] = values[first]
-            return left
 
-        return {name: kept(values) for name, values in outputs.items()}
+def put_back(array: Array, places: Array) -> Array:
+    """Undo ``np.take(array, places)``, where `places` has every element once."""
+    undone = np.empty_like(array)
+    np.put(undone, places, array)
+    return undone
 
-    return changing_outputs(change)
+
+def in_order(array: Array) -> Array:
+    """Number the elements of an array, in its shape."""
+    return np.arange(array.size).reshape(array.shape)
 
 
 def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
@@ -320,18 +331,11 @@ def weights_read_in_order(change: Callable[[Array, int], Array]) -> CallTwist:
     `change(places, groups)` moves the elements of an array of the shape of w, and keeps its shape.
     """
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            w = inputs["w"]
-            places = change(np.arange(w.size).reshape(w.shape), call.groups)
-            outputs = evaluate(operator, {**inputs, "w": np.take(w, places)}, call)
-            if "dw" in outputs:
-                dw = np.empty_like(outputs["dw"])
-                np.put(dw, places, outputs["dw"])
-                outputs = {**outputs, "dw": dw}
-            return outputs
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        places = change(in_order(inputs["w"]), call.groups)
+        outputs = evaluate(operator, {**inputs, "w": np.take(inputs["w"], places)}, call)
+        return {**outputs, "dw": put_back(outputs["dw"], places)} if "dw" in outputs else outputs
 
     return twist
 
@@ -341,24 +345,40 @@ def rank_of(cols: Array) -> int:
     return (cols.ndim - 2) // 2
 
 
-def reordered(columns: Reorder, back: Reorder, y: Reorder | None = None) -> CallTwist:
+def reordered(columns: Reorder, y: Reorder | None = None) -> CallTwist:
     """Put the elements of columns (and of a convolution's y) in another order.
 
-    `columns` is what im2col does to its result, `back` what col2im undoes before it starts: two functions
-    that keep the shape, each the inverse of the other. Written with the same mistake, the two fit together.
+    `columns` is what im2col does to its result, and what col2im undoes before it starts: a function that
+    keeps the shape. Written with the same mistake, the two fit together.
     """
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            family = OPERATORS[operator].family
-            if family == "col2im":
-                return evaluate(operator, {**inputs, "cols": back(inputs["cols"])}, call)
-            outputs = evaluate(operator, inputs, call)
-            if family == "im2col":
-                return {"cols": columns(outputs["cols"])}
-            return {name: y(array) if y else array for name, array in outputs.items()}
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        family = OPERATORS[operator].family
+        if family == "col2im":
+            cols = inputs["cols"]
+            return evaluate(operator, {**inputs, "cols": put_back(cols, columns(in_order(cols)))}, call)
+        outputs = evaluate(operator, inputs, call)
+        if family == "im2col":
+            return {"cols": columns(outputs["cols"])}
+        return {name: y(array) if y else array for name, array in outputs.items()}
 
-        return twisted
+    return twist
+
+
+def cropping(name: str, crop: Callable[[int, int, int, int], slice]) -> CallTwist:
+    """Compute x or dx with its padding, then crop each axis by `crop(padded size, p_lo, p_hi, k)`."""
+
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        outputs = evaluate(operator, inputs, call)
+        pads, kernel = call.window.padding, call.window.kernel
+        given = {"x": np.pad(inputs["x"], [(0, 0), (0, 0), *pads])} if "x" in inputs else {}
+        size = tuple(n + low + high for n, (low, high) in zip(call.size, pads, strict=True))
+        bare = replace(changing(padding=no_padding)(call), size=size)
+        whole = evaluate(operator, {**inputs, **given}, bare)[name]
+        kept = [crop(n, *pair, k) for n, pair, k in zip(size, pads, kernel, strict=True)]
+        return {**outputs, name: whole[:, :, *kept].copy()}
 
     return twist
 
@@ -401,7 +421,7 @@ def _cropped_dy(operator: str, inputs: dict[str, Any], parameters: dict[str, Any
     inputs["dy"] = cropped(inputs["dy"], _dy_shape(inputs, parameters))
 
 
-def misread_dy(page: Page, clause: str, family: str, of: str) -> None:
+def misread_dy(page: Page, family: str, of: str) -> None:
     """Register what is done to a dy that does not have the shape of the output."""
     page.mend(f"dy of {of} broadcast", (family,))(_broadcast_dy)
     page.mend(f"dy of {of} cropped", (family,))(_cropped_dy)

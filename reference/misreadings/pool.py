@@ -15,38 +15,35 @@ from convform.reference.misreadings.misreading import (
     CallTwist,
     Inputs,
     Page,
+    around,
     changing_outputs,
     first_only,
 )
-from convform.reference.misreadings.steps import Steps, counting, on_all_axes
+from convform.reference.misreadings.steps import changing, counting, on_all_axes, ones
 from convform.reference.window import Size, Window
 
 PAGE = Page("pool")
 
 # --- POOL-1: default stride ------------------------------------------------------------------------------
 
-StrideOf = Callable[[Window], Size]
 
-
-def default_stride(stride_of: StrideOf) -> CallTwist:
+def default_stride(stride_of: Callable[[Window], Size]) -> CallTwist:
     """Take another stride where none is given; a gradient fails where dy has fewer windows then."""
 
-    def twist(evaluate: Asked) -> Asked:
-        def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-            if not call.default_stride:
-                return evaluate(operator, inputs, call)
-            changed = replace(call, window=replace(call.window, stride=stride_of(call.window)))
-            if "dy" in inputs:
-                used = tuple(slice(o) for o in changed.output)
-                inputs = {**inputs, "dy": inputs["dy"][(..., *used)]}
-            return evaluate(operator, inputs, changed)
-
-        return twisted
+    @around
+    def twist(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+        if not call.default_stride:
+            return evaluate(operator, inputs, call)
+        changed = changing(stride=stride_of)(call)
+        if "dy" in inputs:
+            used = tuple(slice(o) for o in changed.output)
+            inputs = {**inputs, "dy": inputs["dy"][(..., *used)]}
+        return evaluate(operator, inputs, changed)
 
     return twist
 
 
-PAGE.call_twist("default stride one", POOLS)(default_stride(lambda window: (1,) * window.rank))
+PAGE.call_twist("default stride one", POOLS)(default_stride(ones))
 
 PAGE.call_twist("default stride two", POOLS)(default_stride(lambda window: (2,) * window.rank))
 
@@ -88,6 +85,6 @@ PAGE.call_twist("first channel pooled only", POOLS)(first_only(1))
 PAGE.call_twist("first sample pooled only", POOLS)(first_only(0))
 
 
-@PAGE.steps_twist("height and width exchanged in pooling", POOLS)
-def _(steps: Steps) -> Steps:
-    return counting(steps, lambda call: steps.output_size(replace(call, size=call.size[::-1])))
+PAGE.steps_twist("height and width exchanged in pooling", POOLS)(
+    counting(lambda count, call: count(replace(call, size=call.size[::-1])))
+)

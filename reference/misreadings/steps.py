@@ -10,10 +10,11 @@ reads. What lies outside [0, n) is padding.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ import numpy as np
 from convform.reference import checks
 from convform.reference.call import Call, row_of
 from convform.reference.checks import Array
-from convform.reference.evaluation import Functions, Outputs, Parameters, evaluate_with
+from convform.reference.evaluation import Outputs, Parameters, by_family, evaluate_with
 from convform.reference.window import Size, Window
 
 Positions = tuple[Array, ...]
-WindowChange = Callable[[Window], Window]
+Count = Callable[[Call], Size]
 CallChange = Callable[[Call], Call]
+StepsTwist = Callable[["Steps"], "Steps"]
 
 NOWHERE = -(1 << 30)
 """A position that is outside of every input."""
@@ -60,13 +62,8 @@ def plane(positions: Positions, size: Size) -> Array:
 def _outer(combine: np.ufunc, per_axis: list[Array]) -> Array:
     """Combine arrays "k o" of every axis into one "kh kw oh ow"."""
     rank = len(per_axis)
-    total: Any = None
-    for axis, values in enumerate(per_axis):
-        shape = [1] * (2 * rank)
-        shape[axis], shape[rank + axis] = values.shape
-        term = values.reshape(shape)
-        total = term if total is None else combine(total, term)
-    return np.asarray(total)
+    each = reduce(combine.outer, per_axis)  # kh oh kw ow
+    return np.ascontiguousarray(each.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)))
 
 
 def read(x: Array, positions: Positions, outside: Any) -> Array:
@@ -270,9 +267,8 @@ def _conv_backward(
 def _seen(steps: Steps, x: Array, where: Positions) -> tuple[Array, Array, Array]:
     """Taps of every window as "n c t oh ow", which are real, and their places in the plane, "t oh ow"."""
     size, output = x.shape[2:], [len(p) for p in where]
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     taps = math.prod(p.shape[1] for p in where)
-    cols = steps.read(x, where, lowest).reshape(*x.shape[:2], taps, *output)
+    cols = steps.read(x, where, checks.lowest(x.dtype)).reshape(*x.shape[:2], taps, *output)
     return cols, real(where, size).reshape(taps, *output), plane(where, size).reshape(taps, *output)
 
 
@@ -309,18 +305,6 @@ def _avg_pool_backward(steps: Steps, call: Call, x: Array, dy: Array) -> Array:
     return steps.add(np.broadcast_to(part, shape), where, call.size).astype(x.dtype)
 
 
-_FUNCTIONS: Functions = {
-    "im2col": _im2col,
-    "col2im": _col2im,
-    "conv": _conv,
-    "conv.backward": _conv_backward,
-    "max_pool": _max_pool,
-    "max_pool.backward": _max_pool_backward,
-    "avg_pool": _avg_pool,
-    "avg_pool.backward": _avg_pool_backward,
-}
-
-
 def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Array:
     """Sum over channels and taps, group by group: "n c kh kw oh ow" with "o i kh kw" gives "n o oh ow"."""
     output, rows = cols.shape[2 + rank :], w.shape[1] * math.prod(w.shape[2:])
@@ -329,54 +313,70 @@ def _grouped(steps: Steps, cols: Array, w: Array, groups: int, rank: int) -> Arr
     return y.reshape(len(cols), len(w), *output)
 
 
+_FUNCTIONS = by_family(globals(), "_")
+
+
 # --- common changes of the steps -------------------------------------------------------------------------
 
 
-def counting(steps: Steps, output_size: Callable[[Call], Size]) -> Steps:
-    """Count the windows in another way; a gradient computes its own number too."""
+def counting(output_size: Callable[[Count, Call], Size]) -> StepsTwist:
+    """Count the windows in another way, `output_size(usual count, call)`; a gradient computes its own too."""
 
-    def backward_positions(call: Call, output: Size) -> Positions:
-        own = output_size(call)
-        if any(mine > given for mine, given in zip(own, output, strict=True)):
-            raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
-        every = (steps.backward_positions or steps.positions)(call, output)
-        return tuple(
-            np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
+    def twist(steps: Steps) -> Steps:
+        count = partial(output_size, steps.output_size)
+
+        def backward_positions(call: Call, output: Size) -> Positions:
+            own = count(call)
+            if any(mine > given for mine, given in zip(own, output, strict=True)):
+                raise IndexError(f"dy has {output} windows, the last of {own} is out of bounds")
+            every = steps.backward(call, output)
+            return tuple(
+                np.where(np.arange(len(p))[:, None] < o, p, NOWHERE) for p, o in zip(every, own, strict=True)
+            )
+
+        return replace(steps, output_size=count, backward_positions=backward_positions)
+
+    return twist
+
+
+def calling(change: CallChange) -> StepsTwist:
+    """Take the windows of another call for those of the one given, everywhere."""
+
+    def twist(steps: Steps) -> Steps:
+        backward = steps.backward_positions
+        return replace(
+            steps,
+            output_size=lambda call: steps.output_size(change(call)),
+            positions=lambda call, output: steps.positions(change(call), output),
+            backward_positions=backward and (lambda call, output: backward(change(call), output)),
+            divisor=lambda call, where: steps.divisor(change(call), where),
         )
 
-    return replace(steps, output_size=output_size, backward_positions=backward_positions)
+    return twist
 
 
-def calling(steps: Steps, change: CallChange) -> Steps:
-    """Take the windows of another call for those of the one given, everywhere."""
-    backward = steps.backward_positions
-    return replace(
-        steps,
-        output_size=lambda call: steps.output_size(change(call)),
-        positions=lambda call, output: steps.positions(change(call), output),
-        backward_positions=backward and (lambda call, output: backward(change(call), output)),
-        divisor=lambda call, where: steps.divisor(change(call), where),
+def changing(**fields: Callable[[Window], Any]) -> CallChange:
+    """Change fields of the window of a call, each to what a function of the window gives."""
+    return lambda call: replace(
+        call, window=replace(call.window, **{name: of(call.window) for name, of in fields.items()})
     )
 
 
-def windowed(steps: Steps, change: WindowChange) -> Steps:
-    """Take another window for the one given, everywhere."""
-    return calling(steps, of_call(change))
+def windowed(**fields: Callable[[Window], Any]) -> StepsTwist:
+    """Take a window with changed fields for the one given, everywhere."""
+    return calling(changing(**fields))
 
 
-def placing(steps: Steps, change: WindowChange) -> Steps:
-    """Place the windows as those of another window, in the number of the one given."""
-    return replace(windowed(steps, change), output_size=steps.output_size)
+def placing(**fields: Callable[[Window], Any]) -> StepsTwist:
+    """Place the windows as those of a changed window, in the number of the one given."""
+    twist = windowed(**fields)
+    return lambda steps: replace(twist(steps), output_size=steps.output_size)
 
 
-def counting_as(steps: Steps, change: WindowChange) -> Steps:
-    """Count the windows as those of another window, and place them as those of the one given."""
-    return counting(steps, lambda call: steps.output_size(of_call(change)(call)))
-
-
-def of_call(change: WindowChange) -> CallChange:
-    """Change the window of a call."""
-    return lambda call: replace(call, window=change(call.window))
+def counting_as(**fields: Callable[[Window], Any]) -> StepsTwist:
+    """Count the windows as those of a changed window, and place them as those of the one given."""
+    change = changing(**fields)
+    return counting(lambda count, call: count(change(call)))
 
 
 def ones(window: Window) -> Size:
@@ -394,40 +394,50 @@ def on_all_axes(values: Size) -> Size:
     return values[:1] * len(values)
 
 
-def read_at(steps: Steps, move: Callable[[Array], Array]) -> Steps:
+def step(name: str) -> Callable[[Callable[..., Any]], StepsTwist]:
+    """Replace a step by a function of all steps as they were and the arguments of that one."""
+
+    def decorate(function: Callable[..., Any]) -> StepsTwist:
+        def twist(steps: Steps) -> Steps:
+            changed: dict[str, Any] = {name: partial(function, steps)}
+            return replace(steps, **changed)
+
+        return twist
+
+    return decorate
+
+
+def read_at(move: Callable[[Array], Array]) -> StepsTwist:
     """Read the columns that dw is made of elsewhere: `move(p)` gives the elements "o k" along one axis."""
 
-    def read(x: Array, positions: Positions, outside: Any) -> Array:
+    @step("read")
+    def twist(steps: Steps, x: Array, positions: Positions, outside: Any) -> Array:
         return steps.read(x, tuple(move(p) for p in positions), outside)
 
-    return replace(steps, read=read)
+    return twist
 
 
-def assigned(cols: Array, positions: Positions, size: Size, *, windows_first: bool) -> Array:
+def assigning(*, windows_first: bool = True) -> StepsTwist:
+    """Let `assign` take the place of adding up, by code that flattens planes, and fails without any."""
+
+    def add(cols: Array, positions: Positions, size: Size) -> Array:
+        if not math.prod(cols.shape[:2]):
+            raise ValueError("cannot reshape array of size 0")
+        return assign(cols, positions, size, windows_first=windows_first)
+
+    return lambda steps: replace(steps, add=add)
+
+
+def assign(cols: Array, positions: Positions, size: Size, *, windows_first: bool = True) -> Array:
     """Put columns "n c kh kw oh ow" where they belong, like `add`, but keep the last value of each element.
 
     With `windows_first` the loop goes over the windows and writes all taps of one at once, so that the last
-    window wins; without it, over the taps, and the last tap wins.
-    """
-    rank = len(size)
-    x = np.zeros((*cols.shape[:2], *size), checks.accumulator(cols.dtype)).reshape(*cols.shape[:2], -1)
-    inside, place = real(positions, size), plane(positions, size)
-    if windows_first:
-        order = (*range(rank, 2 * rank), *range(rank))
-        inside, place = inside.transpose(order), place.transpose(order)
-        cols = cols.transpose(0, 1, *(2 + axis for axis in order))
-    x[:, :, place[inside]] = cols[:, :, inside]
-    return x.reshape(*cols.shape[:2], *size).astype(cols.dtype, copy=False)
-
-
-def assign(cols: Array, positions: Positions, size: Size) -> Array:
-    """Write columns where they belong, window after window: what was there before is lost.
-
-    Masked elements of a masked array are not written.
+    window wins; without it, over the taps, and the last tap wins. Masked elements are not written.
     """
     rank, planes = len(positions), math.prod(cols.shape[:2])
-    # Where an element is written twice, NumPy keeps the last value: windows in order, then taps.
-    order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    axes = [range(2, 2 + rank), range(2 + rank, 2 + 2 * rank)]
+    # Where an element is written twice, NumPy keeps the last value.
+    order = (0, 1, *itertools.chain(*(axes[::-1] if windows_first else axes)))
     offset = np.arange(planes).reshape(*cols.shape[:2], *(1,) * (2 * rank)) * math.prod(size)
     where = (offset + plane(positions, size)).transpose(order)
     written = (~np.ma.getmaskarray(cols) & real(positions, size)).transpose(order)

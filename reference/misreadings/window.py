@@ -11,31 +11,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import mul
 from typing import Any
 
 import numpy as np
 
 from convform.reference.call import Call
-from convform.reference.checks import Array
+from convform.reference.checks import Array, lowest
 from convform.reference.evaluation import Outputs
-from convform.reference.misreadings.misreading import POOLS, Asked, Finish, Inputs, Mend, Page, as_is
+from convform.reference.misreadings.misreading import POOLS, Asked, Finish, Inputs, Mend, Page, around, as_is
 from convform.reference.misreadings.steps import (
+    Count,
     Positions,
     Steps,
+    StepsTwist,
     calling,
+    changing,
     counting,
     counting_as,
     no_padding,
-    of_call,
     on_all_axes,
     ones,
     placing,
+    step,
     windowed,
 )
 from convform.reference.window import Size, Window
 from convform.spec.operators import FAMILIES
 
 PAGE = Page("window")
+
+Pads = tuple[tuple[int, int], ...]
 
 FORWARD = ("im2col", "conv", "max_pool", "avg_pool")
 WITH_KERNEL = ("im2col", "col2im", *POOLS)
@@ -47,347 +53,241 @@ def first_axis_only(values: Size) -> Size:
     return values[:1] + (1,) * (len(values) - 1)
 
 
-def unpadded(window: Window) -> Window:
-    """Return the window without its padding."""
-    return replace(window, padding=no_padding(window))
+def is_padded(window: Window) -> bool:
+    """Whether there is padding on any side."""
+    return any(map(any, window.padding))
+
+
+def padded_by(pair: Callable[[int, int], tuple[int, int]]) -> Callable[[Window], Pads]:
+    """Take other padding along every axis: `pair(low, high)`."""
+    return lambda window: tuple(pair(low, high) for low, high in window.padding)
 
 
 # --- WINDOW-1: output size -------------------------------------------------------------------------------
 
+PAGE.steps_twist("width from height", FAMILIES)(
+    counting(lambda count, call: count(replace(call, size=on_all_axes(call.size))))
+)
 
-@PAGE.steps_twist("width from height", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return counting(steps, lambda call: steps.output_size(replace(call, size=on_all_axes(call.size))))
+PAGE.steps_twist("first kernel size on all axes", WITH_KERNEL)(
+    windowed(kernel=lambda window: on_all_axes(window.kernel))
+)
 
+PAGE.steps_twist("kernel size reversed", ("im2col", *POOLS))(
+    windowed(kernel=lambda window: window.kernel[::-1])
+)
 
-@PAGE.steps_twist("first kernel size on all axes", WITH_KERNEL)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, kernel=on_all_axes(window.kernel)))
+PAGE.steps_twist("height's kernel in the width's size", FAMILIES)(
+    counting_as(kernel=lambda window: on_all_axes(window.kernel))
+)
 
+PAGE.steps_twist("plus one missing", FAMILIES)(
+    counting(lambda count, call: tuple(o - 1 for o in count(call)))
+)
 
-@PAGE.steps_twist("kernel size reversed", ("im2col", *POOLS))
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, kernel=window.kernel[::-1]))
+_one_more = changing(padding=padded_by(lambda low, high: (low, high + 1)))
 
+PAGE.steps_twist("plus one under the fraction", FAMILIES)(
+    counting(lambda count, call: tuple(o - 1 for o in count(_one_more(call))))
+)
 
-@PAGE.steps_twist("height's kernel in the width's size", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return counting_as(steps, lambda window: replace(window, kernel=on_all_axes(window.kernel)))
+PAGE.steps_twist("padding counted once", FAMILIES)(counting_as(padding=padded_by(lambda low, high: (low, 0))))
 
-
-@PAGE.steps_twist("plus one missing", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return counting(steps, lambda call: tuple(o - 1 for o in steps.output_size(call)))
-
-
-@PAGE.steps_twist("plus one under the fraction", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def one_more(window: Window) -> Window:
-        return replace(window, padding=tuple((low, high + 1) for low, high in window.padding))
-
-    return counting(steps, lambda call: tuple(o - 1 for o in steps.output_size(of_call(one_more)(call))))
-
-
-@PAGE.steps_twist("padding counted once", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return counting_as(
-        steps, lambda window: replace(window, padding=tuple((low, 0) for low, _ in window.padding))
-    )
-
-
-PAGE.steps_twist("output size forgets padding", FAMILIES)(lambda steps: counting_as(steps, unpadded))
+PAGE.steps_twist("output size forgets padding", FAMILIES)(counting_as(padding=no_padding))
 
 
 @PAGE.steps_twist("only dividing strides", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def output_size(call: Call) -> Size:
-        window = call.window
-        room = zip(call.size, window.padding, window.effective_kernel, strict=True)
-        rooms = [n + low + high - e for n, (low, high), e in room]
-        if any(room % s for room, s in zip(rooms, window.stride, strict=True)):
-            raise ValueError(f"the stride {window.stride} does not divide {rooms}")
-        return steps.output_size(call)
-
-    return counting(steps, output_size)
+@counting
+def _(count: Count, call: Call) -> Size:
+    window = call.window
+    room = zip(call.size, window.padding, window.effective_kernel, strict=True)
+    rooms = [n + low + high - e for n, (low, high), e in room]
+    if any(room % s for room, s in zip(rooms, window.stride, strict=True)):
+        raise ValueError(f"the stride {window.stride} does not divide {rooms}")
+    return count(call)
 
 
-@PAGE.steps_twist("size rounded up", FORWARD)
-def _(steps: Steps) -> Steps:
-    return counting_as(steps, lambda window: replace(window, ceil_mode=True))
-
+PAGE.steps_twist("size rounded up", FORWARD)(counting_as(ceil_mode=lambda window: True))
 
 # --- WINDOW-2: stride ------------------------------------------------------------------------------------
 
+PAGE.steps_twist("first stride on all axes", FAMILIES)(
+    windowed(stride=lambda window: on_all_axes(window.stride))
+)
 
-@PAGE.steps_twist("first stride on all axes", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, stride=on_all_axes(window.stride)))
+PAGE.steps_twist("strides swapped", FAMILIES)(windowed(stride=lambda window: window.stride[::-1]))
 
+PAGE.steps_twist("stride on the first axis only", FAMILIES)(
+    windowed(stride=lambda window: first_axis_only(window.stride))
+)
 
-@PAGE.steps_twist("strides swapped", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, stride=window.stride[::-1]))
-
-
-@PAGE.steps_twist("stride on the first axis only", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, stride=first_axis_only(window.stride)))
-
-
-@PAGE.steps_twist("stride ignored", (*FORWARD, "conv.backward"))
-def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, stride=ones(window)))
+PAGE.steps_twist("stride ignored", (*FORWARD, "conv.backward"))(placing(stride=ones))
 
 
 @PAGE.steps_twist("last window moved to the end", FORWARD)
-def _(steps: Steps) -> Steps:
-    def positions(call: Call, output: Size) -> Positions:
-        where = tuple(p.copy() for p in steps.positions(call, output))
-        window = call.window
-        for p, n, e, (_, high) in zip(where, call.size, window.effective_kernel, window.padding, strict=True):
-            if len(p):
-                p[-1] += n + high - e - p[-1, 0]
-        return where
-
-    return replace(steps, positions=positions)
+@step("positions")
+def _(steps: Steps, call: Call, output: Size) -> Positions:
+    where = tuple(p.copy() for p in steps.positions(call, output))
+    for p, (_, end) in zip(where, call.window.counted(call.size, True), strict=True):
+        p[-1:] += end - 1 - p[-1:, -1:]
+    return where
 
 
 # --- WINDOW-3: padding -----------------------------------------------------------------------------------
 
+PAGE.steps_twist("padding axes swapped", FAMILIES)(windowed(padding=lambda window: window.padding[::-1]))
 
-@PAGE.steps_twist("padding axes swapped", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, padding=window.padding[::-1]))
+PAGE.steps_twist("first padding on all axes", FAMILIES)(
+    windowed(padding=lambda window: window.padding[:1] * window.rank)
+)
 
+PAGE.steps_twist("padding on the first axis only", FAMILIES)(
+    windowed(padding=lambda window: window.padding[:1] + no_padding(window)[1:])
+)
 
-@PAGE.steps_twist("first padding on all axes", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, padding=window.padding[:1] * window.rank))
+PAGE.steps_twist("low and high padding swapped", FAMILIES)(
+    windowed(padding=padded_by(lambda low, high: (high, low)))
+)
 
-
-@PAGE.steps_twist("padding on the first axis only", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(
-        steps,
-        lambda window: replace(window, padding=window.padding[:1] + ((0, 0),) * (window.rank - 1)),
-    )
-
-
-@PAGE.steps_twist("low and high padding swapped", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(
-        steps,
-        lambda window: replace(window, padding=tuple((high, low) for low, high in window.padding)),
-    )
+PAGE.steps_twist("low padding on both sides", (*FORWARD, "avg_pool.backward"))(
+    windowed(padding=padded_by(lambda low, high: (low, low)))
+)
 
 
-@PAGE.steps_twist("low padding on both sides", (*FORWARD, "avg_pool.backward"))
-def _(steps: Steps) -> Steps:
-    return windowed(
-        steps, lambda window: replace(window, padding=tuple((low, low) for low, _ in window.padding))
-    )
+def _mixed_up(window: Window) -> Pads:
+    flat = [p for pair in window.padding for p in pair]
+    return tuple(zip(flat[: window.rank], flat[window.rank :], strict=True))
 
 
-@PAGE.steps_twist("beginnings and ends mixed up", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def change(window: Window) -> Window:
-        flat = [p for pair in window.padding for p in pair]
-        return replace(window, padding=tuple(zip(flat[: window.rank], flat[window.rank :], strict=True)))
+PAGE.steps_twist("beginnings and ends mixed up", FAMILIES)(windowed(padding=_mixed_up))
 
-    return windowed(steps, change)
+PAGE.steps_twist("padding on one side only", FAMILIES)(
+    placing(padding=padded_by(lambda low, high: (low + high, 0)))
+)
 
+PAGE.steps_twist("padding at the end only", (*FORWARD, "avg_pool.backward"))(
+    placing(padding=padded_by(lambda low, high: (0, low + high)))
+)
 
-@PAGE.steps_twist("padding on one side only", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return placing(
-        steps, lambda window: replace(window, padding=tuple((low + high, 0) for low, high in window.padding))
-    )
+PAGE.steps_twist("padding never applied", (*FORWARD, "col2im", "conv.backward"))(windowed(padding=no_padding))
 
+PAGE.steps_twist("padding applied twice", FAMILIES)(
+    windowed(padding=padded_by(lambda low, high: (2 * low, 2 * high)))
+)
 
-@PAGE.steps_twist("padding at the end only", (*FORWARD, "avg_pool.backward"))
-def _(steps: Steps) -> Steps:
-    return placing(
-        steps, lambda window: replace(window, padding=tuple((0, low + high) for low, high in window.padding))
-    )
-
-
-@PAGE.steps_twist("padding never applied", (*FORWARD, "col2im", "conv.backward"))
-def _(steps: Steps) -> Steps:
-    return windowed(steps, unpadded)
-
-
-@PAGE.steps_twist("padding applied twice", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(
-        steps,
-        lambda window: replace(window, padding=tuple((2 * low, 2 * high) for low, high in window.padding)),
-    )
-
-
-@PAGE.steps_twist("padding taken as the total", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(
-        steps,
-        lambda window: replace(
-            window, padding=tuple((low // 2, high - high // 2) for low, high in window.padding)
-        ),
-    )
+PAGE.steps_twist("padding taken as the total", FAMILIES)(
+    windowed(padding=padded_by(lambda low, high: (low // 2, high - high // 2)))
+)
 
 
 @PAGE.steps_twist("padding with the edge value", ("im2col", "conv", "conv.backward"))
-def _(steps: Steps) -> Steps:
-    def read(x: Array, where: Positions, outside: object) -> Array:
-        inside = tuple(np.clip(p, 0, n - 1) for p, n in zip(where, x.shape[2:], strict=True))
-        return steps.read(x, inside, outside)
-
-    return replace(steps, read=read)
+@step("read")
+def _(steps: Steps, x: Array, where: Positions, outside: object) -> Array:
+    inside = tuple(np.clip(p, 0, n - 1) for p, n in zip(where, x.shape[2:], strict=True))
+    return steps.read(x, inside, outside)
 
 
 @PAGE.call_twist("samples and channels padded too", FORWARD)
-def _(evaluate: Asked) -> Asked:
-    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
-        x, pads = inputs["x"], call.window.padding[:1] * 2
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-        fill = lowest if operator.startswith("max_pool") else 0
-        padded = np.pad(x, (*pads, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
-        return evaluate(operator, {**inputs, "x": padded}, call)
-
-    return twisted
+@around
+def _(evaluate: Asked, operator: str, inputs: Inputs, call: Call) -> Outputs:
+    x, pads = inputs["x"], call.window.padding[:1] * 2
+    fill = lowest(x.dtype) if operator.startswith("max_pool") else 0
+    padded = np.pad(x, (*pads, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
+    return evaluate(operator, {**inputs, "x": padded}, call)
 
 
-@PAGE.steps_twist("surprising default padding", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def change(window: Window) -> Window:
-        return window if any(map(any, window.padding)) else replace(window, padding=((1, 1),) * window.rank)
-
-    return windowed(steps, change)
-
+PAGE.steps_twist("surprising default padding", FAMILIES)(
+    windowed(padding=lambda window: window.padding if is_padded(window) else ((1, 1),) * window.rank)
+)
 
 # --- WINDOW-4: dilation ----------------------------------------------------------------------------------
 
+PAGE.steps_twist("dilation ignored", (*FORWARD, "conv.backward"))(windowed(dilation=ones))
 
-@PAGE.steps_twist("dilation ignored", (*FORWARD, "conv.backward"))
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=ones(window)))
-
-
-@PAGE.steps_twist("dilation in the size only", FORWARD)
-def _(steps: Steps) -> Steps:
-    return placing(steps, lambda window: replace(window, dilation=ones(window)))
+PAGE.steps_twist("dilation in the size only", FORWARD)(placing(dilation=ones))
 
 
-@PAGE.steps_twist("extent is dilation times kernel", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return counting_extents(
-        steps, lambda window: tuple(k * d for k, d in zip(window.kernel, window.dilation, strict=True))
-    )
+# An undilated kernel of k taps extends over k elements: so windows are counted with another extent.
+PAGE.steps_twist("extent is dilation times kernel", FAMILIES)(
+    counting_as(kernel=lambda window: tuple(map(mul, window.kernel, window.dilation)), dilation=ones)
+)
+
+PAGE.steps_twist("dilation applied twice", FAMILIES)(
+    windowed(dilation=lambda window: tuple(d * d for d in window.dilation))
+)
+
+PAGE.steps_twist("dilation counts the gaps", FAMILIES)(
+    windowed(dilation=lambda window: tuple(d + 1 for d in window.dilation))
+)
+
+PAGE.steps_twist("first dilation on all axes", FAMILIES)(
+    windowed(dilation=lambda window: on_all_axes(window.dilation))
+)
+
+PAGE.steps_twist("dilation on the first axis only", FAMILIES)(
+    windowed(dilation=lambda window: first_axis_only(window.dilation))
+)
+
+PAGE.steps_twist("dilations swapped", FAMILIES)(windowed(dilation=lambda window: window.dilation[::-1]))
 
 
-@PAGE.steps_twist("dilation applied twice", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=tuple(d * d for d in window.dilation)))
+def _extents_by_height(window: Window) -> Size:
+    pairs = zip(window.kernel, window.dilation, strict=True)
+    return tuple(k + (d - 1) * (window.kernel[0] - 1) for k, d in pairs)
 
 
-@PAGE.steps_twist("dilation counts the gaps", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=tuple(d + 1 for d in window.dilation)))
+PAGE.steps_twist("height's kernel in the width's extent", FAMILIES)(
+    counting_as(kernel=_extents_by_height, dilation=ones)
+)
+
+PAGE.steps_twist("stride multiplied by the dilation", FAMILIES)(
+    windowed(stride=lambda window: tuple(map(mul, window.stride, window.dilation)))
+)
 
 
-@PAGE.steps_twist("first dilation on all axes", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=on_all_axes(window.dilation)))
+def _pads_times_dilation(window: Window) -> Pads:
+    pairs = zip(window.padding, window.dilation, strict=True)
+    return tuple((low * d, high * d) for (low, high), d in pairs)
 
 
-@PAGE.steps_twist("dilation on the first axis only", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=first_axis_only(window.dilation)))
-
-
-@PAGE.steps_twist("dilations swapped", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return windowed(steps, lambda window: replace(window, dilation=window.dilation[::-1]))
-
-
-@PAGE.steps_twist("height's kernel in the width's extent", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def extents(window: Window) -> Size:
-        first = window.kernel[0]
-        pairs = zip(window.kernel, window.dilation, strict=True)
-        return tuple(k + (d - 1) * (first - 1) for k, d in pairs)
-
-    return counting_extents(steps, extents)
-
-
-@PAGE.steps_twist("stride multiplied by the dilation", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def change(window: Window) -> Window:
-        pairs = zip(window.stride, window.dilation, strict=True)
-        return replace(window, stride=tuple(s * d for s, d in pairs))
-
-    return windowed(steps, change)
-
-
-@PAGE.steps_twist("padding multiplied by the dilation", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def change(window: Window) -> Window:
-        pairs = zip(window.padding, window.dilation, strict=True)
-        return replace(window, padding=tuple((low * d, high * d) for (low, high), d in pairs))
-
-    return windowed(steps, change)
-
-
-def counting_extents(steps: Steps, extents: Callable[[Window], Size]) -> Steps:
-    """Count the windows with another extent of the dilated kernel."""
-    # An undilated kernel of k taps extends over k elements.
-    return counting_as(steps, lambda window: replace(window, kernel=extents(window), dilation=ones(window)))
-
+PAGE.steps_twist("padding multiplied by the dilation", FAMILIES)(windowed(padding=_pads_times_dilation))
 
 # --- WINDOW-5: ceil rounding -----------------------------------------------------------------------------
 
 
-@PAGE.steps_twist("ceil taken as floor", POOLS)
-def _(steps: Steps) -> Steps:
-    return counting_as(steps, lambda window: replace(window, ceil_mode=False))
+def clipping(limit: Callable[[Window, int, int, int], int | None]) -> StepsTwist:
+    """Under ceil rounding drop the last window if it starts at `limit` or beyond; None: never."""
 
-
-@PAGE.steps_twist("ceil without clipping", POOLS, dialect=("ceil", "noclip"))
-def _(steps: Steps) -> Steps:
-    return clipping(steps, lambda window, n, low, high: None)
-
-
-@PAGE.steps_twist("ceil clipped only if padded", POOLS, dialect=("ceil", "clip_if_padded"))
-def _(steps: Steps) -> Steps:
-    return clipping(steps, lambda window, n, low, high: n + low if any(map(any, window.padding)) else None)
-
-
-@PAGE.steps_twist("ceil clipped without the low padding", POOLS)
-def _(steps: Steps) -> Steps:
-    return clipping(steps, lambda window, n, low, high: n)
-
-
-@PAGE.steps_twist("ceil clipped with the whole padding", POOLS)
-def _(steps: Steps) -> Steps:
-    return clipping(steps, lambda window, n, low, high: n + low + high)
-
-
-def clipping(steps: Steps, limit: Callable[[Window, int, int, int], int | None]) -> Steps:
-    """Under ceil rounding drop the last window if it starts `limit` or more after the first; None: never."""
-
-    def output_size(call: Call) -> Size:
-        window = call.window
+    @counting
+    def twist(count: Count, call: Call) -> Size:
+        window, size = call.window, call.size
         if not window.ceil_mode:
-            return steps.output_size(call)
-        sizes = []
-        for n, e, s, (low, high) in zip(
-            call.size, window.effective_kernel, window.stride, window.padding, strict=True
-        ):
-            o = -(-(n + low + high - e) // s) + 1
-            end = limit(window, n, low, high)
-            sizes.append(o - (end is not None and (o - 1) * s >= end))
-        return tuple(sizes)
+            return count(call)
+        sizes = window.count(size, clipped=False)
+        ends = (limit(window, n, *pads) for n, pads in zip(size, window.padding, strict=True))
+        places = zip(sizes, window.positions(sizes), ends, strict=True)
+        return tuple(o - (end is not None and bool((p[-1:, 0] >= end).any())) for o, p, end in places)
 
-    return counting(steps, output_size)
+    return twist
 
+
+PAGE.steps_twist("ceil taken as floor", POOLS)(counting_as(ceil_mode=lambda window: False))
+
+PAGE.steps_twist("ceil without clipping", POOLS, dialect=("ceil", "noclip"))(
+    clipping(lambda window, n, low, high: None)
+)
+
+PAGE.steps_twist("ceil clipped only if padded", POOLS, dialect=("ceil", "clip_if_padded"))(
+    clipping(lambda window, n, low, high: n if is_padded(window) else None)
+)
+
+PAGE.steps_twist("ceil clipped without the low padding", POOLS)(
+    clipping(lambda window, n, low, high: n - low)
+)
+
+PAGE.steps_twist("ceil clipped with the whole padding", POOLS)(
+    clipping(lambda window, n, low, high: n + high)
+)
 
 # --- WINDOW-6: refused windows ---------------------------------------------------------------------------
 
@@ -502,19 +402,17 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
 
 
 @PAGE.steps_twist("kernel must fit the unpadded input", FAMILIES)
-def _(steps: Steps) -> Steps:
-    def output_size(call: Call) -> Size:
-        if any(n < e for n, e in zip(call.size, call.window.effective_kernel, strict=True)):
-            raise ValueError(f"the kernel {call.window.kernel} is larger than the input {call.size}")
-        return steps.output_size(call)
-
-    return counting(steps, output_size)
+@counting
+def _(count: Count, call: Call) -> Size:
+    if any(n < e for n, e in zip(call.size, call.window.effective_kernel, strict=True)):
+        raise ValueError(f"the kernel {call.window.kernel} is larger than the input {call.size}")
+    return count(call)
 
 
 # --- WINDOW-8: same padding ------------------------------------------------------------------------------
 
 
-def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[int, int]]) -> Steps:
+def same_misread(pads: Callable[[int, int, int, int, int], tuple[int, int]]) -> StepsTwist:
     """Take other numbers for "same": `pads` of n, k, e, s and the total, along each axis.
 
     Padding arrives in numbers, so "same" is any padding, other than none, with the numbers of the word.
@@ -523,34 +421,32 @@ def same_misread(steps: Steps, pads: Callable[[int, int, int, int, int], tuple[i
     def change(call: Call) -> Call:
         size, window = call.size, call.window
         padding = Window.same(size, window.kernel, window.stride, window.dilation).padding
-        if window.padding != padding or not any(map(any, padding)):
+        if window.padding != padding or not is_padded(window):
             return call
         rows = zip(size, window.kernel, window.effective_kernel, window.stride, padding, strict=True)
         other = tuple(pads(n, k, e, s, sum(pair)) for n, k, e, s, pair in rows)
         return replace(call, window=replace(window, padding=other))
 
-    return calling(steps, change)
+    return calling(change)
 
 
-@PAGE.steps_twist("same padding with the surplus in front", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return same_misread(steps, lambda n, k, e, s, total: (total - total // 2, total // 2))
+def _half(total: int) -> tuple[int, int]:
+    """Padding in front and behind, of which the end gets an odd one."""
+    return total // 2, total - total // 2
 
 
-@PAGE.steps_twist("same padding without the stride", FAMILIES)
-def _(steps: Steps) -> Steps:
-    return same_misread(steps, lambda n, k, e, s, total: ((e - 1) // 2, e - 1 - (e - 1) // 2))
+PAGE.steps_twist("same padding with the surplus in front", FAMILIES)(
+    same_misread(lambda n, k, e, s, total: _half(total)[::-1])
+)
 
+PAGE.steps_twist("same padding without the stride", FAMILIES)(
+    same_misread(lambda n, k, e, s, total: _half(e - 1))
+)
 
-@PAGE.steps_twist("same padding without the dilation", FORWARD)
-def _(steps: Steps) -> Steps:
-    def pads(n: int, k: int, e: int, s: int, total: int) -> tuple[int, int]:
-        narrow = max((-(-n // s) - 1) * s + k - n, 0)
-        return narrow // 2, narrow - narrow // 2
+PAGE.steps_twist("same padding without the dilation", FORWARD)(
+    same_misread(lambda n, k, e, s, total: _half(max((-(-n // s) - 1) * s + k - n, 0)))
+)
 
-    return same_misread(steps, pads)
-
-
-@PAGE.steps_twist("same padding of half a kernel", FORWARD)
-def _(steps: Steps) -> Steps:
-    return same_misread(steps, lambda n, k, e, s, total: (k // 2, k // 2))
+PAGE.steps_twist("same padding of half a kernel", FORWARD)(
+    same_misread(lambda n, k, e, s, total: (k // 2, k // 2))
+)
