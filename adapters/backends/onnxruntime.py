@@ -87,6 +87,9 @@ for _described in (adapter, plain, same):
           link=f"{_SOURCE}/pool_functors.h")
 
 known = adapter.known_limit
+known("conv?d", "CONV-6", when="there are no channels", shows="values", always=False,
+      reason="A sum over no input channels is read from memory that nobody has written.",
+      link=f"{_SOURCE}/conv.cc")
 known("col2im*", "WINDOW-6", shows="answers",
       reason="Negative padding crops, though ONNX allows none.",
       link="https://onnx.ai/onnx/operators/onnx__Col2Im.html")

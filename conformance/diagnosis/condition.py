@@ -81,6 +81,7 @@ FEATURES: Mapping[str, Feature] = {
 """Named properties of a case, those that people think of first in front."""
 
 PARTICULAR: Mapping[str, Feature] = {
+    "there are no channels": lambda case, window: case.sizes["c"] == 0,
     "the output has one column": lambda case, window: _floored(case, window)[-1] < 2,
     "the last stride > 1": lambda case, window: window.stride[-1] > 1,
     "a stride exceeds the kernel": lambda case, window: any(
