@@ -158,6 +158,17 @@ class Adapter:
         self.script = self._written(script) if isinstance(script, str) else script
         self.switches = switches
         self.origin: str | None = None  # what `find` found it by: another process finds it there, too
+        layouts = {"input": input, "weight": weight, "bias": bias, "columns": columns, "output": output}
+        # As it was said, so that it can be said again: in a description for another process.
+        self.said: Mapping[str, Any] = MappingProxyType(
+            {
+                **layouts,
+                "dtypes": dtypes,
+                "optional_dtypes": optional_dtypes,
+                "version": version,
+                "install": install,
+            }
+        )
         self.optional_dtypes = tuple(optional_dtypes) and _dtypes(name, optional_dtypes)
         self.left_out: tuple[str, ...] = ()  # one sentence for each optional dtype that is not there
         self.dtypes = self._present(name, _dtypes(name, dtypes))
@@ -226,6 +237,8 @@ class Adapter:
             If the operator, a claim, a claim's value or a layout does not exist, the operator is
             registered already, or the wrapper's parameters are not those of the operator.
         """
+        layouts = {"input": input, "weight": weight, "bias": bias, "columns": columns, "output": output}
+        said = MappingProxyType({**layouts, "dtypes": dtypes, "claims": dict(claims)})
         row = self._operator(operator)
         if operator in self._implementations:
             raise AdapterError(
@@ -236,7 +249,7 @@ class Adapter:
         where = f"{self.name}: {operator}"
         own_dtypes = self.dtypes if dtypes is None else self._present(where, _dtypes(where, dtypes))
         own_layouts = _parse_layouts(f"{self.name}: {operator}", input, weight, bias, columns, output)
-        layouts = _layouts_of(f"{self.name}: {operator}", row, {**self._layouts, **own_layouts})
+        read = _layouts_of(f"{self.name}: {operator}", row, {**self._layouts, **own_layouts})
 
         def register(function: Wrapper) -> Wrapper:
             takes, bias_optional = _takes(f"{self.name}: the wrapper of {operator}", row, function)
@@ -247,7 +260,8 @@ class Adapter:
                 function,
                 takes,
                 Claims(**checked, dtypes=own_dtypes, bias_optional=bias_optional, dialects=dialects),
-                layouts,
+                read,
+                said,
                 MappingProxyType(self._implementations),
                 self.known_limits,
             )

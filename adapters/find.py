@@ -160,6 +160,11 @@ def _split(target: str) -> tuple[str, str | None]:
     return place, name
 
 
+def is_installed(place: str) -> bool:
+    """Whether an adapter is installed under a name."""
+    return place in _entry_points()
+
+
 def _looks_like_a_path(place: str) -> bool:
     return place.endswith((".py", ".ipynb")) or "/" in place or "\\" in place or Path(place).exists()
 

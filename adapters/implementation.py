@@ -33,6 +33,8 @@ class Implementation:
         What it claims beyond that.
     layouts
         Layout of every array of the operator by name, inputs and outputs.
+    said
+        Layouts, dtypes and claims as they were written: what another process is told of it.
     siblings
         All implementations of the adapter by operator, this one included: a gradient has a forward pass.
     adapter_limits
@@ -45,6 +47,7 @@ class Implementation:
     takes: frozenset[str]
     claims: Claims
     layouts: Mapping[str, Layout]
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False)
     siblings: Mapping[str, Implementation] = field(default_factory=dict, repr=False)
     adapter_limits: Sequence[KnownLimit] = field(default=(), repr=False)
 

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from convform.adapters import load
 from convform.adapters.process.client import Limits
-from convform.conformance.subjects.isolation import worker
+from convform.conformance.subjects.hosting import worker
 
 SUBJECT = """
 from convform.adapters import Adapter

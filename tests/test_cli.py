@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +26,7 @@ CONFORMS, VIOLATES, WRONG, NOT_INSTALLED, INTERRUPTED = 0, 1, 2, 3, 130
 
 HEAD = """
     import numpy as np
-    from convform import reference
+    from convform.tests import plain as reference
     from convform.adapters import Adapter
     hw = Adapter("hw")
 """
@@ -432,9 +434,29 @@ def test_wrapper_that_leaves_now_and_then_violates(homework):
     assert "SystemExit" in result.stdout
 
 
-def test_interruption_is_no_verdict(homework):
+@pytest.mark.parametrize("wish", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_is_no_verdict_and_keeps_what_was_judged(homework, tmp_path, wish):
+    file = homework(HONEST.replace("return", "__import__('time').sleep(0.02)\n        return"))
+    command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", file, "--json", "report.json"]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(4)
+    run.send_signal(wish)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == INTERRUPTED, said
+    assert b"no verdict" in said
+    assert b"Traceback" not in said
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["exit"] == INTERRUPTED
+    assert report["error"]["kind"] == "interrupted"
+    (judged,) = report["reports"]
+    statuses = {law["status"] for law in judged["operators"]["conv2d"]["laws"]}
+    assert {"holds", "not-reached"} <= statuses
+    assert judged["verdict"] in ("incomplete", "violates")
+
+
+def test_a_wrapper_that_interrupts_interrupts_nobody(homework):
     body = HONEST.replace("return reference.conv(x, w)", "raise KeyboardInterrupt")
-    assert "no verdict" in told(convform("check", homework(body)), INTERRUPTED)
+    assert "KeyboardInterrupt" in convform("check", homework(body)).stdout
 
 
 def test_long_messages_of_a_wrapper_are_cut(homework):
@@ -564,7 +586,7 @@ def test_a_defect_in_convform_is_no_verdict(homework, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(python, "check", fails)
+    monkeypatch.setattr(python, "judged_file", fails)
     text = told(convform("check", homework()))
     assert "convform itself" in text
     assert "boom" in text

@@ -145,7 +145,8 @@ def frames_on_the_page():
 
 def test_the_frames_on_the_page_are_what_is_sent():
     shown = dict(frames_on_the_page())
-    assert set(shown) == {"request", "answer", "refusal"}
+    assert set(shown) == {"describe", "request", "answer", "refusal"}
+    assert written({"request": "0", "operator": "describe", "convform": "1"}, {}) == shown["describe"]
     arguments = {
         "x": np.array([[[[1.0, 3.0]]]]),
         "kernel": (1, 2),

@@ -18,9 +18,9 @@ import pytest
 
 from convform import reference
 from convform.adapters import Adapter
+from convform.adapters.process.guard import Guarded, quiet, subject_traceback, watching
 from convform.conformance import check
 from convform.conformance.running import judge
-from convform.conformance.subjects.guard import Guarded, quiet, subject_traceback, watching
 
 
 @pytest.fixture(autouse=True)
@@ -321,7 +321,7 @@ def convform(tmp_path, body, *options, stdin=None):
     file = tmp_path / "hw.py"
     head = """
     import sys, threading, time
-    from convform import reference
+    from convform.tests import plain as reference
     from convform.adapters import Adapter
     hw = Adapter("hw")
     """

@@ -21,8 +21,8 @@ from convform.conformance import check
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.running.smoke import smoke
-from convform.conformance.running.trial import run_law
-from convform.conformance.subjects.isolation import isolated
+from convform.conformance.running.trial import Effort, run_law
+from convform.conformance.subjects.hosting import isolated
 from convform.tests import villains
 
 FAULTS = Path(__file__).parent / "subjects" / "faults.py"
@@ -198,7 +198,9 @@ def test_a_homework_that_dies_on_some_input_is_judged_to_the_end(tmp_path, fault
 
 
 def test_the_command_line_isolates(tmp_path):
-    file = homework(tmp_path, "os._exit(3)", when="True")
+    file = Path(homework(tmp_path, "os._exit(3)", when="True"))
+    own = file.read_text(encoding="utf-8").replace("convform import", "convform.tests import plain as")
+    file.write_text(own, encoding="utf-8")
     command = [sys.executable, "-m", "convform.conformance.doors.cli", "check", file]
     run = subprocess.run(
         [*command, "--operator", "conv2d", "--isolate", "--deadline", "5"],
@@ -275,7 +277,7 @@ def statuses(adapter):
     results = [smoked]
     if subject is not None:
         laws = [law for law in laws_of(subject.operator) if law.lane == "contract" or law.name == "values"]
-        results += [run_law(subject, law, QUICK, 0, shrink=False) for law in laws]
+        results += [run_law(subject, law, QUICK, 0, effort=Effort(shrink=False)) for law in laws]
     return {result.law: result.status for result in results}
 
 

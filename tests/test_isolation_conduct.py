@@ -23,7 +23,7 @@ from convform.adapters.process.client import (
 from convform.adapters.process.shared import SHARED_FROM, create
 from convform.conformance import check
 from convform.conformance.running import judge
-from convform.conformance.subjects.isolation import worker
+from convform.conformance.subjects.hosting import worker
 
 HOMEWORK = """
 import os, random, sys, threading, time, warnings
@@ -76,7 +76,9 @@ def test_conduct_is_reported_as_in_the_judges_process(tmp_path, deed):
     # (How many calls see a thread depends on how long it takes to end.)
     assert {(r.says, r.operators) for r in there.remarks} == {(r.says, r.operators) for r in here.remarks}
     assert bool(here.remarks) == (deed not in DEEDS[:2])
-    assert there.printed == here.printed
+    assert there.printed.text == here.printed.text
+    # What is asked ahead of a violation is asked for nothing, and prints all the same.
+    assert here.printed.lines <= there.printed.lines < 1.1 * here.printed.lines + 1
 
 
 def test_who_prints_much_is_counted_to_the_last_line(tmp_path):

@@ -47,7 +47,7 @@ def test_the_judge_survives_an_import(tmp_path, monkeypatch, text):
 
 BARE = """
 import numpy as np
-from convform import reference
+from convform.tests import plain as reference
 
 def conv2d(x, w, b=None, stride=1, padding=0):
     {deed}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from convform.adapters import Adapter, AdapterError, load
+from convform.adapters.process.guard import Printed, Remark
 from convform.conformance import check
 from convform.conformance.cases.case import build
 from convform.conformance.cases.geometry import Axis, Geometry
@@ -21,14 +22,13 @@ from convform.conformance.laws.violation import Violation
 from convform.conformance.reports.results import Holds, Violated
 from convform.conformance.running import jobs
 from convform.conformance.running.jobs import Done, JudgeEnded
-from convform.conformance.subjects.guard import Printed, Remark
 from convform.spec.clauses import examples
 from convform.spec.operators import OPERATORS
 
 SUBJECTS = """
     import os
     import numpy as np
-    from convform import reference
+    from convform.tests import plain as reference
     from convform.adapters import Adapter
 
     hw = Adapter("hw", dtypes=("float64",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from convform.conformance.matrix.ledger import (
     reproduce,
     without_paths,
 )
+from convform.tests import plain
 
 SUBJECTS = """
     import os
@@ -79,8 +81,20 @@ SUBJECTS = """
 
 
 def convform(*arguments):
-    """Run the command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+    """Run the command in this process; the files of these tests are trusted."""
+    trusted = ("--in-process",) if arguments[0] == "matrix" else ()
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, *trusted)])
+
+
+def test_a_file_without_an_adapter_has_a_row_of_its_own(tmp_path):
+    """Inferred and judged as `check` does: in a process of its own, and its own limits excuse nothing."""
+    file = tmp_path / "lab.py"
+    file.write_text(inspect.getsource(plain), encoding="utf-8")
+    command = ["matrix", str(file), "--out", str(tmp_path / "out"), "--profile", "brief"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code in (0, 1), result.output
+    data = json.loads((tmp_path / "out" / "matrix.json").read_text(encoding="utf-8"))
+    assert "conv2d" in data["backends"]["lab"]["operators"]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +196,7 @@ def test_a_second_run_judges_nothing_again(made):
 LOGGING = """
     import os, time
     from pathlib import Path
-    from convform import reference
+    from convform.tests import plain as reference
     from convform.adapters import Adapter
 
     HERE = Path(__file__).parent
@@ -209,6 +223,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     """It is killed while the second operator is judged; then only that one is run."""
     (tmp_path / "slow.py").write_text(dedent(LOGGING), encoding="utf-8")
     command = [sys.executable, "-m", "convform.conformance.doors.cli", "matrix", "slow.py", "--out", "out"]
+    command.append("--in-process")  # it writes files
     process = subprocess.Popen(
         command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -238,7 +253,7 @@ def test_a_deadline_ends_a_call_and_another_one_judges_anew(tmp_path):
     text = """
         import time
         import numpy as np
-        from convform import reference
+        from convform.tests import plain as reference
         from convform.adapters import Adapter
         sleepy = Adapter("sleepy", dtypes=("float64",), columns="n c kw ow")
 

@@ -14,7 +14,7 @@ from convform.adapters import Adapter
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.running.smoke import smoke
-from convform.conformance.running.trial import run_law
+from convform.conformance.running.trial import Effort, run_law
 
 NASTY = {}
 
@@ -294,4 +294,6 @@ def test_a_subtle_fault_is_caught_by_a_law_about_it(name):
     assert subject is not None, result.reason
     laws = {law.name: law for law in laws_of(subject.operator)}
     for law in wanted:
-        assert run_law(subject, laws[law], QUICK, seed=3, shrink=False).status == "violated", law
+        assert run_law(subject, laws[law], QUICK, seed=3, effort=Effort(shrink=False)).status == "violated", (
+            law
+        )

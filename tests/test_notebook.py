@@ -167,7 +167,9 @@ def test_report_in_a_shell(report):
 
 # ------------------------------------------------------------------------------------------- cells
 
-HEAD = "%matplotlib inline\nfrom convform.adapters import Adapter\nfrom convform import reference"
+HEAD = (
+    "%matplotlib inline\nfrom convform.adapters import Adapter\nfrom convform.tests import plain as reference"
+)
 WRAPPER = """hw = Adapter("in-a-notebook")
 
 @hw.implements("im2col1d")

@@ -11,7 +11,7 @@ import pytest
 
 HEAD = """
     import numpy as np
-    from convform import reference
+    from convform.tests import plain as reference
     from convform.adapters import Adapter
     hw = Adapter("hw")
 """
@@ -89,13 +89,19 @@ def test_strict_violation_is_an_expected_failure_at_core_and_a_failure_at_strict
     assert code == 1, output
 
 
+ACCEPTS = "--convform-accept-known-limits"
+
+
 def test_known_limit_is_an_expected_failure(suite):
     limit = """
     hw.known_limit("conv1d", "CONTRACT-5", reason="always double", link="https://example.org/1")
     """
-    code, output = suite(UPCASTS + limit, "-k", "dtype", "--convform-level", "strict")
+    options = "-k", "dtype", "--convform-level", "strict"
+    code, output = suite(UPCASTS + limit, *options, ACCEPTS)
     assert code == 0, output
     assert "known limit: always double https://example.org/1" in output
+    code, output = suite(UPCASTS + limit, *options)
+    assert code == 1, "a file's own limits excuse nothing unless somebody says so"
 
 
 STRIDE_MIRRORS = """
@@ -108,7 +114,7 @@ STRIDE_MIRRORS = """
 
 def test_known_limit_of_a_clause_covers_laws_of_it_that_hold(suite):
     """As for the command: it shows as long as any law of the clause is violated."""
-    code, output = suite(STRIDE_MIRRORS, "-k", "values or together")
+    code, output = suite(STRIDE_MIRRORS, "-k", "values or together", ACCEPTS)
     assert code == 0, output
     assert "known limit: mirrors for strides" in output
     assert "PASSED" in output
@@ -116,14 +122,14 @@ def test_known_limit_of_a_clause_covers_laws_of_it_that_hold(suite):
 
 def test_known_limit_that_no_longer_shows_fails_at_any_level(suite):
     limit = 'hw.known_limit("conv1d", "CONTRACT-5", reason="always double", link="https://example.org/1")'
-    code, output = suite(HONEST + f"    {limit}", "-k", "dtype")
+    code, output = suite(HONEST + f"    {limit}", "-k", "dtype", ACCEPTS)
     assert code == 1, output
     assert "the known limit CONTRACT-5 no longer shows" in output
 
 
 def test_known_limit_of_no_law_ends_the_run(suite):
     limit = 'hw.known_limit("conv1d", "CONV-66", reason="none", link="https://example.org/1")'
-    code, output = suite(HONEST + f"    {limit}")
+    code, output = suite(HONEST + f"    {limit}", ACCEPTS)
     assert code == 2, output
     assert "no law of it is called 'CONV-66'" in output
 

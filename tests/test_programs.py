@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from convform.adapters import Adapter
 from convform.adapters.process.program import Program
 from convform.conformance import check
+from convform.conformance.doors.cli import main
 
 SUBJECTS = Path(__file__).parent / "subjects"
 
@@ -43,6 +46,21 @@ def test_a_program_in_another_language_conforms_at_level_strict(language, tmp_pa
     assert report.verdict == "conforms", report.dumps()[:5000]
     assert program.process.deaths == 0
     program.close()
+
+
+@pytest.mark.parametrize("language", ["c", "js"])
+def test_a_program_that_describes_itself_needs_no_python_file(language, tmp_path):
+    command = command_of(language, tmp_path)
+    subject = tmp_path / "plugged"
+    subject.write_text(f"#!/bin/sh\nexec {' '.join(command)}\n", encoding="utf-8")
+    subject.chmod(0o755)
+    report = tmp_path / "report.json"
+    result = CliRunner().invoke(main, ["check", str(subject), "--level", "strict", "--json", str(report)])
+    assert result.exit_code == 0, result.stdout + result.stderr
+    said = json.loads(report.read_text(encoding="utf-8"))
+    assert said["adapter"] == f"in-{language}"
+    assert set(said["operators"]) == {"conv2d", "max_pool2d"}
+    assert said["judged"]["own_process"]
 
 
 def test_a_program_that_is_not_there_is_no_verdict():

@@ -38,7 +38,7 @@ PUBLISHED = {
     "MAXGRAD": "ccs",
     "AVGPOOL": "cccc",
     "AVGGRAD": "cs",
-    "CONTRACT": "sssssssss",
+    "CONTRACT": "sssssssssc",
 }
 LEVEL = {
     f"{prefix}-{number}": {"c": "core", "s": "strict"}[letter]

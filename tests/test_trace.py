@@ -78,7 +78,8 @@ def test_the_reference_claims_every_law(name):
     unreached = {law.name for law in laws_of(subject.operator)} - claimed
     # The standard prints its examples for rank 2, and strict ones for some operators only.
     printed = {"worked_examples_strict"} | ({"worked_examples"} if subject.operator.rank != 2 else set())
-    assert unreached <= printed
+    # What only the process of a suspect can show is asked of suspects.
+    assert unreached - {law.name for law in LAWS if law.of_process} <= printed
 
 
 def test_sources_are_of_the_three_kinds():

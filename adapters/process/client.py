@@ -19,10 +19,11 @@ and the end of a process are the matter of `process_running`, errors of `process
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,10 @@ from convform.adapters.process.errors import (
     SubjectDied,
     SubjectTimedOut,
     printable,
+    printable_lines,
 )
 from convform.adapters.process.running import Limits, Running
+from convform.adapters.process.sandbox import Sandbox
 
 __all__ = [
     "AFTER",
@@ -103,6 +106,10 @@ UNUSUAL_DTYPES = ("complex64", "complex128", "longdouble", "clongdouble", "objec
 """Dtypes of answers that no frame can hold: their cells travel as what their bytes or values are."""
 
 
+DESCRIBE = "describe"
+"""What is asked for before anything else: the operator of request 0."""
+
+
 class Process:
     """A program that answers requests, as `convform.adapters.process.worker` does.
 
@@ -112,10 +119,16 @@ class Process:
         The program and its arguments.
     limits
         What it may spend.
-    greets
-        Whether it sends an answer to request 0, unasked, once it is ready.
+    describes
+        Whether it says, before anything else, what it offers: it is asked for that when it starts.
+    worker
+        Whether it is Python's own worker.
     environment
-        Environment variables beside those of this process.
+        Environment variables beside those of this process, or of the sandbox.
+    sandbox
+        What holds it; None for a plain process that has the environment of this one.
+    hides
+        Whether it cannot read the standard's answers, where the sandbox can see to that.
     """
 
     def __init__(
@@ -123,14 +136,19 @@ class Process:
         command: Sequence[str],
         limits: Limits | None = None,
         *,
-        greets: bool = False,
+        describes: bool = False,
+        worker: bool = False,
         environment: Mapping[str, str] | None = None,
+        sandbox: Sandbox | None = None,
+        hides: bool = False,
     ) -> None:
         self.command = tuple(command)
         self.limits = limits or Limits()
-        self.greets = greets
+        self.describes, self.worker = describes, worker
         self.environment = dict(environment or {})
+        self.sandbox, self.hides = sandbox, hides
         self.deaths = 0
+        self.printed_at_start = ""
         self._number = 0
         self._asked = 0  # of the process that runs
         self._greeting: dict[str, str] = {}
@@ -138,11 +156,16 @@ class Process:
         self._bury: weakref.finalize[..., Any] | None = None
         self._earlier: dict[str, Received] = {}
         self._remarks: list[tuple[str, str]] = []
+        self._breaches: list[str] = []
+        self._bare = 0
+        # Requests whose answers have not come, oldest first; and answers that nobody has fetched yet.
+        self._ahead: dict[int, str] = {}
+        self._early: dict[int, tuple[dict[str, str], dict[str, Array]] | SubjectDied] = {}
         # A subject that hangs is not waited for as long the next time, or a run would never end.
         self._slowest = 0.0
         self._timeouts: dict[str, int] = {}
 
-    def call(self, operator: str, arguments: Mapping[str, Any]) -> Any:
+    def call(self, operator: str, arguments: Mapping[str, Any], adapter: str | None = None) -> Any:
         """Ask for one answer.
 
         Parameters
@@ -152,6 +175,8 @@ class Process:
         arguments
             What the wrapper is called with: arrays, integers, tuples of them, booleans, None. Arrays that
             the call modified over there are modified here.
+        adapter
+            Name of the adapter that is meant, where the process describes several.
 
         Returns
         -------
@@ -167,42 +192,114 @@ class Process:
         CannotStart
             If the process could not be started.
         """
-        try:
-            return self._ask(operator, arguments)
-        except RaisedElsewhere as error:
-            # NumPy's own is called _ArrayMemoryError.
-            if self._asked == 1 or not error.kind.endswith("MemoryError"):
-                raise
-        # What a library keeps of earlier calls takes of the memory that it may have, which is our limit and
-        # not its own: in a fresh process, it has all of that for this call.
-        self.close(grace=0)
-        return self._ask(operator, arguments)
+        return self.fetch(self.ask(operator, arguments, adapter), operator, arguments, adapter)
 
-    def _ask(self, operator: str, arguments: Mapping[str, Any]) -> Any:
-        """Ask once."""
-        try:
+    def ask(
+        self, operator: str, arguments: Mapping[str, Any], adapter: str | None = None, *, ahead: bool = False
+    ) -> int:
+        """Send a request; return its number, for `fetch`.
+
+        Parameters
+        ----------
+        operator, arguments, adapter
+            As of `call`.
+        ahead
+            Whether other requests may follow before the answer is fetched: large arrays then go through the
+            pipe, too.
+        """
+        running = self._started()
+        if not ahead:
+            self._drain()
             running = self._started()
-            self._number += 1
-            self._asked += 1
-            seconds = self.patience(operator)
-            started = time.monotonic()
-            said, sent = request(self._number, operator, arguments)
-            if running.sharing and not running.may_share:
-                said["answer"] = "pipe"
-            metadata, arrays = running.exchange(frames.encode(said, sent), seconds)
-            answer = self._read(metadata, arrays, arguments)
-            self._slowest = max(self._slowest, time.monotonic() - started)
+        self._number += 1
+        self._asked += 1
+        said, sent = request(self._number, operator, arguments)
+        if adapter is not None:
+            said["adapter"] = adapter
+        if running.sharing and (ahead or not running.may_share):
+            said["answer"] = "pipe"
+        with self._burying():
+            running.send(frames.encode(said, sent), more=ahead)
+        self._ahead[self._number] = operator
+        return self._number
+
+    def fetch(
+        self, number: int, operator: str, arguments: Mapping[str, Any], adapter: str | None = None
+    ) -> Any:
+        """Wait for the answer to a request, as `call` does."""
+        try:
+            try:
+                return self._fetch(number, operator, arguments, adapter)
+            except RaisedElsewhere as error:
+                # NumPy's own is called _ArrayMemoryError.
+                if self._asked == 1 or not error.kind.endswith("MemoryError"):
+                    raise
+            # What a library keeps of earlier calls takes of the memory that it may have, which is our limit
+            # and not its own: in a fresh process, it has all of that for this call.
+            self.close(grace=0)
+            return self._fetch(self.ask(operator, arguments, adapter), operator, arguments, adapter)
+        except SubjectDied:
+            self.close(grace=0)
+            raise
+
+    def _fetch(self, number: int, operator: str, arguments: Mapping[str, Any], adapter: str | None) -> Any:
+        while number in self._ahead:
+            self._await_next()
+        answer = self._early.pop(number, None)
+        if answer is None:  # the process has ended in a request before this one
+            return self._fetch(self.ask(operator, arguments, adapter), operator, arguments, adapter)
+        if isinstance(answer, SubjectDied):
+            raise answer
+        with self._burying():
+            return self._read(number, *answer, arguments)
+
+    def _await_next(self) -> None:
+        """Wait for the answer to the oldest request; where none comes, that is what there is to fetch."""
+        number, operator = next(iter(self._ahead.items()))
+        running = self._started()
+        started = time.monotonic()
+        try:
+            with self._burying():
+                metadata, arrays = running.receive(self.patience(operator))
+                if metadata.get("request") != str(number):
+                    said = repr(metadata["request"][:20]) if "request" in metadata else "none"
+                    raise ProtocolError(f"answered request {said} when it was asked request '{number}'")
+                self._note_conduct(metadata, running)
         except SubjectDied as died:
             if isinstance(died, SubjectTimedOut):
                 self._timeouts[operator] = self._timeouts.get(operator, 0) + 1
-            self.deaths += 1
-            self.close(grace=0)
-            raise
+            self._early[number] = died
+            return
+        self._slowest = max(self._slowest, time.monotonic() - started)
+        del self._ahead[number]
+        self._early[number] = metadata, arrays
+
+    def go(self) -> None:
+        """Let what was asked ahead go: the subject works while nobody waits for it yet."""
+        if self._running is not None:
+            self._running.sending.go_on()
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Wait for answers that nobody will fetch, and forget them."""
+        self._drain()
+        for number in numbers:
+            self._early.pop(number, None)
+
+    def _drain(self) -> None:
+        """Wait for all that was asked ahead; who fetches it later finds it."""
+        while self._ahead:
+            self._await_next()
+
+    @contextlib.contextmanager
+    def _burying(self) -> Iterator[None]:
+        """End the process where something goes wrong, for its pipe is of no more use then."""
+        try:
+            yield
         except BaseException as error:
             if not isinstance(error, RaisedElsewhere):
-                self.close(grace=0)  # interrupted in the middle of a frame: the pipe is of no more use
+                self.deaths += isinstance(error, SubjectDied)
+                self.close(grace=0)
             raise
-        return answer
 
     def patience(self, operator: str) -> float:
         """Seconds that the next call may take: fewer, the more often its operator has hung."""
@@ -224,8 +321,17 @@ class Process:
         remarks, self._remarks = self._remarks, []
         return printed, remarks
 
+    @property
+    def breaches(self) -> tuple[str, ...]:
+        """What the subject tried that no subject may, in the order in which it did."""
+        return tuple(dict.fromkeys(self._breaches))
+
+    def note_breaches(self, breaches: Sequence[str]) -> None:
+        """Note what the same subject tried in another process."""
+        self._breaches += breaches
+
     def start(self) -> dict[str, str]:
-        """Start the process, unless it runs; return what it said in its greeting.
+        """Start the process, unless it runs; return what it said when it was asked what it offers.
 
         Raises
         ------
@@ -234,41 +340,45 @@ class Process:
         SubjectDied
             If it ends or hangs instead.
         """
-        try:
-            self._started()
-        except BaseException:
-            self.close(grace=0)
-            raise
+        self._started()
         return self._greeting
 
     def close(self, grace: float = 0.2) -> None:
         """End the process, after a moment of grace, and whatever it has started; a call starts another."""
-        if self._bury is not None and self._bury.detach() and self._running is not None:
-            self._running.end(grace)
-        self._running = self._bury = None
+        running, self._running = self._running, None
+        if self._bury is not None and self._bury.detach() and running is not None:
+            running.end(grace)
+        self._bury = None
         self._earlier = {}
+        self._ahead = {}
 
     def _started(self) -> Running:
-        if self._running is None:
-            self._running = Running(self.command, self.limits, self.environment, greets=self.greets)
-            self._bury = weakref.finalize(self, self._running.end)
-            self._asked = 0
-            if self.greets:
-                self._greeting, _ = self._running.exchange([], self.limits.start_seconds)
-                if self._greeting.get("wrong"):
-                    raise CannotStart(
-                        printable(self._greeting["wrong"]),
-                        printable(self._greeting.get("hint", "")) or None,
-                    )
-                self._running.sharing = "shared" in self._greeting
-                self._running.take_said()  # what it prints while it is imported is known to the judge
-        return self._running
+        if self._running is not None:
+            return self._running
+        self._running = running = Running(
+            self.command, self.limits, self.environment, self.sandbox, worker=self.worker, hides=self.hides
+        )
+        self._bury = weakref.finalize(self, running.end)
+        self._asked = self._bare = 0
+        if self.describes:
+            with self._burying():
+                running.send(frames.encode({"request": "0", "operator": DESCRIBE, "convform": "1"}, {}))
+                said, _ = running.receive(self.limits.start_seconds)
+                self._note_conduct(said, running)
+                if said.get("wrong"):
+                    hint = printable(said.get("hint", "")) or None
+                    trace = printable_lines(said.get("traceback", ""))
+                    raise CannotStart(printable(said["wrong"]), hint, said.get("kind", ""), trace)
+                if said.get("request") != "0":
+                    raise ProtocolError("did not answer request '0', which asks what it offers")
+            running.sharing = self.worker and "shared" in said
+            self._greeting = said
+            self.printed_at_start = running.take_said()
+        return running
 
-    def _read(self, metadata: dict[str, str], arrays: dict[str, Array], arguments: Mapping[str, Any]) -> Any:
-        self._note_remarks(metadata.get("remarks", "[]"))
-        if metadata.get("request") != str(self._number):
-            said = repr(metadata["request"][:20]) if "request" in metadata else "none"
-            raise ProtocolError(f"answered request {said} when it was asked request '{self._number}'")
+    def _read(
+        self, number: int, metadata: dict[str, str], arrays: dict[str, Array], arguments: Mapping[str, Any]
+    ) -> Any:
         for name, argument in arguments.items():
             after = arrays.pop(AFTER + name, None)
             if after is not None and isinstance(argument, np.ndarray) and argument.flags.writeable:
@@ -283,7 +393,10 @@ class Process:
             said = printable(metadata["raised"]) or "an exception"
             message = printable(metadata.get("message", ""))
             raise RaisedElsewhere(
-                said + (f": {message}" if message else ""), printable(metadata.get("where", "")), said
+                said + (f": {message}" if message else ""),
+                printable(metadata.get("where", "")),
+                said,
+                printable_lines(metadata.get("traceback", "")),
             )
         if "wrong" in metadata:
             return NoAnswer(printable(metadata["wrong"]), printable(metadata.get("hint", "")) or None)
@@ -293,8 +406,24 @@ class Process:
             name: (array.copy() if array.nbytes <= WATCHED_BYTES else array).view(Received)
             for name, array in arrays.items()
         }
-        self._note_sharing(metadata.get("shares", "[]"), received, arguments)
+        self._note_sharing(number, metadata.get("shares", "[]"), received, arguments)
         return received["y"] if set(received) == {"y"} else received
+
+    def _note_conduct(self, metadata: Mapping[str, str], running: Running) -> None:
+        """Note what a worker says that its subject has done besides answering."""
+        self._note_remarks(metadata.get("remarks", "[]"))
+        try:
+            breaches = json.loads(metadata.get("breaches", "[]"))
+            new = [printable(says) for says in breaches[:20]]
+            self._remarks += [(says, "") for says in dict.fromkeys(new) if says not in self._breaches]
+            self._breaches += new
+            aloud = int(metadata.get("aloud", "-1"))
+        except (ValueError, TypeError, RecursionError):
+            raise ProtocolError("'breaches' is no list of texts, or 'aloud' no number") from None
+        # While other answers are under way, what belongs to them may have been heard already.
+        if aloud >= 0 and not running.in_flight and running.heard > aloud + self._bare:
+            self._bare = running.heard - aloud
+            self._remarks.append(("wrote to descriptor 1 or 2, past Python's streams", ""))
 
     def _note_remarks(self, text: str) -> None:
         """Note what a worker says of a call: ``[["read standard input, …", "conv2d"], …]``."""
@@ -305,7 +434,7 @@ class Process:
         self._remarks += remarks[:100]
 
     def _note_sharing(
-        self, text: str, received: Mapping[str, Received], arguments: Mapping[str, Any]
+        self, number: int, text: str, received: Mapping[str, Received], arguments: Mapping[str, Any]
     ) -> None:
         """Note which arrays lie in the same memory over there: ``[["y", "argument", "x"], …]``."""
         try:
@@ -318,7 +447,7 @@ class Process:
             raise ProtocolError(f"'shares' is {printable(text)[:60]!r}, expected a list of triples") from None
         for name, array in received.items():
             if array.nbytes <= WATCHED_BYTES:
-                self._earlier[f"{EARLIER}{self._number} {name}"] = array
+                self._earlier[f"{EARLIER}{number} {name}"] = array
         while len(self._earlier) > REMEMBERED:
             del self._earlier[next(iter(self._earlier))]
 

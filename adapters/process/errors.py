@@ -38,7 +38,19 @@ class ProtocolError(SubjectDied):
 
 
 class CannotStart(AdapterError):
-    """The program is not there, or a worker cannot load its adapter."""
+    """The program is not there, or a worker cannot load its adapter.
+
+    Attributes
+    ----------
+    kind
+        Name of the error that the worker met, as of `convform.adapters.errors`; or an empty text.
+    trace
+        Its traceback over there, or an empty text.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, kind: str = "", trace: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind, self.trace = kind, trace
 
 
 class RaisedElsewhere(Exception):
@@ -50,11 +62,18 @@ class RaisedElsewhere(Exception):
         ``file:line`` in the subject's code, or an empty text.
     kind
         Name of the exception.
+    trace
+        Its traceback, with the frames of the subject alone; or an empty text.
     """
 
-    def __init__(self, says: str, where: str = "", kind: str = "") -> None:
+    def __init__(self, says: str, where: str = "", kind: str = "", trace: str = "") -> None:
         super().__init__(says)
-        self.where, self.kind = where, kind
+        self.where, self.kind, self.trace = where, kind, trace
+
+
+def printable_lines(text: str, longest: int = 4000) -> str:
+    """Clean what another process wrote as `printable` does, and keep its lines apart."""
+    return "\n".join(map(printable, text[-longest:].splitlines()))
 
 
 def printable(text: str, longest: int = 300) -> str:

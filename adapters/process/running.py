@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import uuid
 import weakref
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from convform.adapters.layout import Array
-from convform.adapters.process import frames
+from convform.adapters.process import frames, launch
 from convform.adapters.process.errors import (
     CannotStart,
     ProtocolError,
@@ -26,6 +25,7 @@ from convform.adapters.process.errors import (
     SubjectTimedOut,
     printable,
 )
+from convform.adapters.process.sandbox import Cell, Sandbox
 from convform.adapters.process.shared import ELSEWHERE, KEPT, SHARED_BYTES, VARIABLE, SharedMemory, create
 
 
@@ -41,6 +41,12 @@ class Limits:
         Deadline for the start of a worker, which may have much to import.
     memory_bytes
         Private memory of the process (``RLIMIT_DATA``).
+    cpu_seconds
+        Processor time of one life of the process (``RLIMIT_CPU``).
+    file_bytes, open_files
+        Longest file that it writes, and files that it has open.
+    processes
+        Processes that it may start beside itself.
     frame_bytes
         Longest answer.
     shared_bytes
@@ -51,33 +57,30 @@ class Limits:
     call_seconds: float = 10.0
     start_seconds: float = 60.0
     memory_bytes: int = 4 << 30
+    cpu_seconds: int = 3600
+    file_bytes: int = 1 << 28
+    open_files: int = 1024
+    processes: int = 64
     frame_bytes: int = frames.FRAME_BYTES
     shared_bytes: int = SHARED_BYTES
 
+    @property
+    def resources(self) -> dict[str, int]:
+        """What the system itself holds a process to, by the names of the module `resource`."""
+        return {
+            "RLIMIT_DATA": self.memory_bytes,
+            "RLIMIT_CPU": self.cpu_seconds,
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_CORE": 0,
+        }
 
-# The launcher sets limits and becomes the program: it is the same process, so signals tell how that ended.
-# On Linux the program dies with the judge, should that be killed.
-_LAUNCH = """
-import ctypes, os, resource, signal, sys
-try:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-except (AttributeError, OSError):
-    pass
-most = int(sys.argv[1])
-for which, limit in ((resource.RLIMIT_DATA, most), (resource.RLIMIT_CORE, 0)):
-    hard = resource.getrlimit(which)[1]
-    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(which, (limit, limit))
-try:
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"{sys.argv[2]} cannot be started: {error.strerror}")
-"""
 
 _MARK = "CONVFORM_SUBJECT"
 """Environment variable by which the children of a subject are told from other people's processes."""
 
 _PIPE_BYTES = 1 << 20
+_AT_ONCE = 1 << 16
 _LAST_WORDS = 4096
 _SAID_BYTES = 1 << 16
 _MOST_LINES = 1 << 20
@@ -88,11 +91,11 @@ class Running:
 
     Parameters
     ----------
-    command, limits, environment
+    command, limits, environment, sandbox
         As for `convform.adapters.process.client.Process`.
-    greets
-        Whether it is Python's own worker, which greets, may use shared memory, and says where it is when
-        it is aborted.
+    worker
+        Whether it is Python's own worker, which may use shared memory, and says where it is when it is
+        aborted.
     """
 
     def __init__(
@@ -100,34 +103,38 @@ class Running:
         command: Sequence[str],
         limits: Limits,
         environment: Mapping[str, str],
+        sandbox: Sandbox | None = None,
         *,
-        greets: bool = False,
+        worker: bool = False,
+        hides: bool = False,
     ) -> None:
         if os.name != "posix":
-            raise CannotStart(
-                "a subject in its own process needs a POSIX system", "leave --isolate out, or use WSL"
-            )
+            raise CannotStart("a subject in its own process needs a POSIX system", "--in-process, or use WSL")
         self.limits = limits
-        self.greets = greets
-        self.shared = _shared(limits) if greets else None
+        self.worker = worker
+        self.shared = _shared(limits) if worker else None
         self.sharing = False  # until the worker has said that it has opened it
         self.request_kept = False  # whether the subject holds an array of the request that lies there
         descriptors = [memory.descriptor for memory in self.shared or ()]
         if descriptors:
             environment = {**environment, VARIABLE: " ".join(map(str, descriptors))}
         self.mark = uuid.uuid4().hex
-        launch = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(limits.memory_bytes)]
+        self.cell = Cell.make(sandbox, hides=hides) if sandbox else Cell(Sandbox("none"))
+        passed = os.environ if sandbox is None else self.cell.environment()
         try:
             self.process = subprocess.Popen(
-                [*launch, *command],
+                self.cell.command(command, limits.resources),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, **environment, _MARK: self.mark},
+                env={**passed, **environment, _MARK: self.mark},
                 pass_fds=descriptors,
                 start_new_session=True,  # a group of its own, so that its children go with it
             )
+        except BaseException:
+            self.cell.clear()
+            raise
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)  # the memory stays
@@ -143,7 +150,11 @@ class Running:
         self.poll = select.poll()
         self.poll.register(self.out, select.POLLIN)
         self.poll.register(self.err, select.POLLIN)
+        self.sending = _Sending(self.to)
+        self.left_over = bytearray()  # what has come after the end of a frame
+        self.in_flight = 0
         self.last_words = b""
+        self.heard = 0  # bytes on standard error, in all
         self._said, self._more_lines = b"", 0
         # The last answer that lies in shared memory, while anybody holds one of its arrays.
         self._held: weakref.ref[Array] | None = None
@@ -156,38 +167,47 @@ class Running:
             for descriptor in (self.to, self.out):
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def exchange(
-        self, pieces: Sequence[memoryview], seconds: float
-    ) -> tuple[dict[str, str], dict[str, Array]]:
-        """Send a frame (or nothing) and wait for one, within the deadline."""
-        if pieces and self.poll.poll(0):
+    def send(self, pieces: Sequence[memoryview], *, more: bool = False) -> None:
+        """Send a frame, or as much of it as there is room for; the rest goes during `receive`.
+
+        Where more frames follow, all of them go together: whoever waits for them wakes up once.
+        """
+        if not self.in_flight and (self.left_over or self.poll.poll(0)):
             self._before_it_was_asked()
-        deadline = time.monotonic() + seconds
-        if self.sharing and self.shared and pieces and not self.request_kept:
+        if self.sharing and self.shared and not self.request_kept and not self.in_flight:
             pieces = self.shared[0].put(pieces)
-        sending = _Sending(self.to, pieces)
+        self.in_flight += 1
+        self.sending.pieces += pieces
+        if not more:
+            self.sending.go_on()
+
+    def receive(self, seconds: float) -> tuple[dict[str, str], dict[str, Array]]:
+        """Wait for a frame, within the deadline."""
+        started = time.monotonic()
+        deadline = started + seconds
         receiving = self._receiving()
         waits_for_room = False
-        sending.go_on()
+        self.sending.go_on()
         while True:
-            if sending.unfinished != waits_for_room:
-                waits_for_room = sending.unfinished
+            if self.sending.unfinished != waits_for_room:
+                waits_for_room = self.sending.unfinished
                 if waits_for_room:
                     self.poll.register(self.to, select.POLLOUT)
                 else:
                     self.poll.unregister(self.to)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                if self.greets:
+            now = time.monotonic()
+            if now >= deadline:
+                if self.worker:
                     self._abort()
                 raise SubjectTimedOut(f"gave no answer within {seconds:.3g} s", self.words())
             # Not longer at a time: a child may hold the pipes open when the process itself is long gone.
-            events = {descriptor for descriptor, _ in self.poll.poll(min(left, 0.05) * 1000)}
+            wait = 0 if self.left_over else min(deadline - now, 0.05) * 1000
+            events = {descriptor for descriptor, _ in self.poll.poll(wait)}
             if self.err in events:
                 self._listen()
             if self.to in events:
-                sending.go_on()
-            if self.out in events:
+                self.sending.go_on()
+            if self.out in events or self.left_over:
                 try:
                     receiving.go_on()
                     if receiving.complete:
@@ -200,10 +220,27 @@ class Running:
                     raise ProtocolError(f"answered with what is no frame: {error}", self.words()) from None
             if receiving.ended or (not events and self.has_ended()):
                 self._ended(receiving)
+            if not events and now - started > 0.1:
+                self._count_processes()
         if waits_for_room:
             self.poll.unregister(self.to)
+        self.in_flight -= 1
         self._listen()
         return answer
+
+    def _count_processes(self) -> None:
+        """End a subject that multiplies: who waits for an answer has time to count."""
+        above = launch.parents()
+        ours = {self.process.pid}
+        while more := {child for child, parent in above.items() if parent in ours} - ours:
+            ours |= more
+        if len(ours) > self.limits.processes + 4:
+            said = f"it has started more than {self.limits.processes} processes, so it was ended"
+            raise SubjectCrashed(said, self.words())
+        if sum(map(_resident_bytes, ours)) > 2 * self.limits.memory_bytes:
+            raise SubjectCrashed(
+                "it and what it has started take too much memory, so it was ended", self.words()
+            )
 
     @property
     def may_share(self) -> bool:
@@ -212,15 +249,23 @@ class Running:
 
     def _receiving(self) -> _Receiving:
         shared = self.shared[1] if self.sharing and self.shared else None
-        return _Receiving(self.out, self.limits.frame_bytes, shared)
+        return _Receiving(self.out, self.limits.frame_bytes, self.left_over, shared)
 
     def _abort(self) -> None:
         """Let a worker that hangs say where: SIGABRT makes it write its traceback."""
-        os.kill(self.process.pid, signal.SIGABRT)
+        with contextlib.suppress(OSError):
+            os.kill(self._inmost(), signal.SIGABRT)
         until = time.monotonic() + 0.3
         while not self.has_ended() and time.monotonic() < until:
             self._listen()
             time.sleep(0.005)
+
+    def _inmost(self) -> int:
+        """The process of the subject itself: those around it are bubblewrap's, or the one that waits."""
+        process, above = self.process.pid, launch.parents()
+        for _ in range(2 if self.cell.sandbox.kind == "bwrap" else 1):
+            process = min((child for child, parent in above.items() if parent == process), default=process)
+        return process
 
     def _before_it_was_asked(self) -> None:
         """Something happened since the last answer: words on standard error may, nothing else."""
@@ -253,9 +298,14 @@ class Running:
 
     def _how_it_ended(self) -> str:
         result = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if result is None or result.si_code == os.CLD_EXITED:
-            return f"exit code {result.si_status if result else 'unknown'}"
+        if result is None:
+            return "exit code unknown"
         number = result.si_status
+        if result.si_code == os.CLD_EXITED:
+            # Bubblewrap ends with 128 + N where signal N has ended what it held, as a shell does.
+            number -= 128
+            if self.cell.sandbox.kind != "bwrap" or number not in signal.valid_signals():
+                return f"exit code {result.si_status}"
         with contextlib.suppress(ValueError):
             return f"{signal.strsignal(number)} ({signal.Signals(number).name})"
         return f"signal {number}"
@@ -269,6 +319,7 @@ class Running:
                     with contextlib.suppress(KeyError):
                         self.poll.unregister(self.err)
                     return
+                self.heard += len(said)
                 self.last_words = (self.last_words + said)[-_LAST_WORDS:]
                 room = max(_SAID_BYTES - len(self._said), 0)
                 self._said += said[:room]
@@ -287,7 +338,7 @@ class Running:
         return "\n".join(printable(line) for line in self.last_words.decode("utf-8", "replace").splitlines())
 
     def end(self, grace: float = 0.0) -> None:
-        """End the process, its group, and children that have left the group."""
+        """End the process, its group, children that have left the group, and what it has written."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         assert self.process.stderr is not None
@@ -296,6 +347,11 @@ class Running:
         until = time.monotonic() + grace
         while not self.has_ended() and time.monotonic() < until:
             time.sleep(0.002)
+        if self.cell.sandbox.kind != "bwrap":  # let the one that waits for it sweep up
+            self.process.terminate()
+            until = time.monotonic() + 2
+            while not self.has_ended() and time.monotonic() < until:
+                time.sleep(0.002)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         for child in _marked(self.mark):
@@ -304,6 +360,15 @@ class Running:
         self.process.wait()
         for stream in (self.process.stdout, self.process.stderr):
             stream.close()
+        self.cell.clear()
+
+
+def _resident_bytes(process: int) -> int:
+    """Memory that a process takes, where /proc tells."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def _marked(mark: str) -> Iterator[int]:
@@ -327,9 +392,9 @@ def _shared(limits: Limits) -> tuple[SharedMemory, SharedMemory] | None:
 class _Sending:
     """Bytes on their way into a pipe."""
 
-    def __init__(self, descriptor: int, pieces: Sequence[memoryview]) -> None:
+    def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.pieces = list(pieces)
+        self.pieces: list[memoryview] = []
 
     @property
     def unfinished(self) -> bool:
@@ -354,9 +419,12 @@ class _Sending:
 class _Receiving:
     """A frame on its way out of a pipe, or announced there."""
 
-    def __init__(self, descriptor: int, most: int, shared: SharedMemory | None = None) -> None:
+    def __init__(
+        self, descriptor: int, most: int, left_over: bytearray, shared: SharedMemory | None = None
+    ) -> None:
         self.descriptor = descriptor
         self.most = most
+        self.left_over = left_over
         self.shared = shared
         self.elsewhere = self.kept = False
         self.prefix = b""
@@ -384,12 +452,18 @@ class _Receiving:
         """
         try:
             if len(self.prefix) < 8:
-                came = os.read(self.descriptor, 8 - len(self.prefix))
-                self.ended = not came
-                self.prefix += came
+                if not self.left_over:
+                    came = os.read(self.descriptor, _AT_ONCE)
+                    self.ended = not came
+                    self.left_over += came
+                self.prefix += self._taken(8 - len(self.prefix))
                 if len(self.prefix) < 8:
                     return
                 self._begin()
+            if self.left_over and not self.complete:
+                begun = self._taken(len(self.body) - self.filled)
+                self.body[self.filled : self.filled + len(begun)] = np.frombuffer(begun, np.uint8)
+                self.filled += len(begun)
             while not self.complete:
                 count = os.readv(self.descriptor, [self.body.data[self.filled :]])
                 if count == 0:
@@ -398,6 +472,12 @@ class _Receiving:
                 self.filled += count
         except BlockingIOError:
             pass
+
+    def _taken(self, most: int) -> bytes:
+        """Take bytes that are there already."""
+        taken = bytes(self.left_over[:most])
+        del self.left_over[:most]
+        return taken
 
     def _begin(self) -> None:
         """Read the length, and find room for the rest."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = pytest.StashKey[list[str]]()
 """What adapters do not claim, for something is not installed."""
+
+_FOUND = pytest.StashKey["dict[str, Found]"]()
+"""What targets have come to."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,14 +37,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="violations above this level are reported as expected failures",
     )
     group.addoption("--convform-seed", type=int, default=0, metavar="N", help="seed of every random choice")
+    kinds = ["auto", "require", "bwrap", "landlock", "none"]  # sandbox.py is not imported either
+    group.addoption(
+        "--convform-sandbox", default="auto", choices=kinds, help="what holds a file, in a process of its own"
+    )
+    group.addoption(
+        "--convform-forbid",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="refuse the import of a module",
+    )
+    group.addoption(
+        "--convform-in-process", action="store_true", help="run your own, trusted file in this process"
+    )
+    group.addoption(
+        "--convform-accept-known-limits", action="store_true", help="let a file's own known limits excuse it"
+    )
 
 
-@cache
-def meant(target: str) -> Found:
+def meant(target: str, config: pytest.Config) -> Found:
     """Find the adapters of a target, or infer them, once for all items."""
-    from convform.conformance.inference.targets import found
+    if target not in config.stash.setdefault(_FOUND, {}):
+        from convform.adapters.process.sandbox import sandbox
+        from convform.conformance.inference.targets import found, found_here
+        from convform.conformance.subjects.hosting import Hosting
 
-    return found(target)
+        if config.getoption("--convform-in-process"):
+            found_now = found_here(target)
+        else:
+            forbid = tuple(config.getoption("--convform-forbid"))
+            found_now = found(target, Hosting(sandbox(config.getoption("--convform-sandbox")), None, forbid))
+            if found_now.options is not None and not config.getoption("--convform-accept-known-limits"):
+                for adapter in found_now.adapters:
+                    adapter.known_limits.clear()
+        config.stash[_FOUND][target] = found_now
+    return config.stash[_FOUND][target]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the processes of subjects."""
+    for found in config.stash.get(_FOUND, {}).values():
+        found.close()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -56,7 +92,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     left_out = session.config.stash[_LEFT_OUT] = []
     for target in targets:
         try:
-            for adapter in meant(target).adapters:
+            for adapter in meant(target, session.config).adapters:
                 selected_operators(adapter, None)
                 left_out += [f"{adapter.name}: not claimed: {said}" for said in adapter.left_out]
         except AdapterError as error:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from convform.adapters import Adapter, Unavailable
 from convform.adapters.process.client import Limits
+from convform.adapters.process.guard import NOTHING, Printed, Remark, watching
 from convform.conformance.inference.functions import expression_of, given_or_inferred
-from convform.conformance.inference.targets import found_adapters
+from convform.conformance.inference.targets import Found, adapters_here
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.reports.report import Report
 from convform.conformance.reports.results import OperatorReport
-from convform.conformance.running.judge import Progress, judge
-from convform.conformance.running.preparing import Setting, selected_operators, switches_of
-from convform.conformance.subjects.guard import Printed, Remark, watching
-from convform.conformance.subjects.isolation import isolated as in_own_process
+from convform.conformance.running.judge import Interrupted, Progress, judge
+from convform.conformance.running.preparing import (
+    Setting,
+    declared_by,
+    said_of,
+    selected_operators,
+    switches_of,
+    way_of,
+)
+from convform.conformance.running.trial import without_files
+from convform.conformance.subjects.hosting import isolated as in_own_process
 from convform.spec.clauses import LEVELS
 
 DEFAULT_SEED = 0
@@ -36,9 +45,10 @@ def check(
     isolated: bool | None = None,
     limits: Limits | None = None,
     jobs: int = 1,
+    budget: float | None = None,
     **functions: Callable[..., Any],
 ) -> Report:
-    """Judge an adapter, or bare functions.
+    """Judge an adapter, or bare functions, as code that is trusted: `judged_file` does not trust.
 
     Parameters
     ----------
@@ -61,6 +71,8 @@ def check(
     jobs
         Number of processes that laws are spread over, which must find the adapter, too; in a script, the
         call belongs under ``if __name__ == "__main__":``.
+    budget
+        Seconds that the run may take; what it does not reach makes the verdict ``"incomplete"``.
     **functions
         Functions or layer classes by operator, a dot written as an underscore: ``conv2d=my_conv,
         conv2d_backward=my_gradient``. Their layouts and parameters are found by experiment.
@@ -77,7 +89,7 @@ def check(
     AdapterError
         If `operators` names one that the adapter does not implement, or it implements none.
     ValueError
-        If `profile` or `level` is unknown, or `jobs` is not positive.
+        If `profile` or `level` is unknown, or `jobs` or `budget` is not positive.
 
     Examples
     --------
@@ -85,53 +97,121 @@ def check(
     >>> check(im2col=reference.im2col).verdict
     'conforms'
     """
-    _refuse_unknown(profile, level, jobs)
+    _refuse_unknown(profile, level, jobs, budget)
     adapter = given_or_inferred(adapter, functions)
     origin = expression_of(functions) if functions and origin is None else origin
     own_process = adapter.isolated if isolated is None else isolated
     seed = DEFAULT_SEED if seed is None else seed
-    found_by = adapter.origin or origin, adapter.name
-    setting = Setting(*found_by, PROFILES[profile], seed, origin, own_process, limits, found_adapters)
-    return _report(adapter, operators, setting, level, jobs, progress)
+    setting = Setting(None, "", PROFILES[profile], seed, origin, own_process, limits, seconds=budget)
+    return judged_here(adapter, setting, operators=operators, level=level, jobs=jobs, progress=progress)
 
 
-def _refuse_unknown(profile: str, level: str, jobs: int) -> None:
+def judged_here(
+    adapter: Adapter,
+    setting: Setting,
+    *,
+    operators: Sequence[str] | None = None,
+    level: str = "core",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Report:
+    """Judge an adapter whose code is trusted, as `check` does."""
+    setting = replace(
+        setting, target=adapter.origin or setting.origin, adapter=adapter.name, find=adapters_here
+    )
+    return report_of(adapter, operators, setting, level, jobs, progress)
+
+
+def judged_file(
+    meant: Found,
+    adapter: Adapter,
+    setting: Setting,
+    *,
+    operators: Sequence[str] | None = None,
+    level: str = "core",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Report:
+    """Judge an adapter of a file or program, whose code runs in its worker alone.
+
+    Parameters
+    ----------
+    meant, adapter
+        What `convform.conformance.inference.targets.found` has found, and one of its adapters.
+    setting
+        How it is judged, with `Setting.hosting`.
+    operators, level, jobs, progress
+        As of `check`.
+
+    Raises
+    ------
+    Unavailable, AdapterError
+        As of `check`.
+    """
+    setting = replace(
+        setting,
+        target=adapter.origin,
+        adapter=adapter.name,
+        origin=meant.origin_of(adapter),
+        options=meant.options,
+    )
+    return report_of(adapter, operators, setting, level, jobs, progress)
+
+
+def _refuse_unknown(profile: str, level: str, jobs: int, budget: float | None) -> None:
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r}: expected one of {', '.join(PROFILES)}")
     if level not in LEVELS:
         raise ValueError(f"level={level!r}: expected {' or '.join(LEVELS)}")
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: expected at least 1")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ValueError(f"budget={budget}: expected seconds, more than 0")
 
 
-def _report(
+def report_of(
     adapter: Adapter,
     operators: Sequence[str] | None,
     setting: Setting,
     level: str,
-    jobs: int,
-    progress: Progress | None,
+    jobs: int = 1,
+    progress: Progress | None = None,
 ) -> Report:
+    """Judge an adapter as a setting says."""
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)
     started = time.perf_counter()
     names = selected_operators(adapter, operators)
+    own_limits = () if setting.excuses else tuple(said_of(limit) for limit in adapter.known_limits)
+    if not setting.excuses:
+        adapter.known_limits.clear()
     switches = switches_of(adapter)
-    reports, remarks, printed = _judged(adapter, names, setting, jobs, progress)
-    return Report(
-        adapter.name,
-        adapter.version,
-        setting.seed,
-        setting.profile.name,
-        level,
-        time.perf_counter() - started,
-        tuple(reports),
-        remarks,
-        printed,
-        switches,
-        adapter.left_out,
-    )
+
+    def report(reports: Sequence[OperatorReport], remarks: tuple[Remark, ...], printed: Printed) -> Report:
+        return Report(
+            adapter.name,
+            adapter.version,
+            setting.seed,
+            setting.profile.name,
+            level,
+            time.perf_counter() - started,
+            tuple(reports),
+            remarks,
+            printed,
+            switches,
+            adapter.left_out,
+            way_of(setting),
+            declared_by(adapter, names),
+            own_limits,
+        )
+
+    try:
+        with without_files():
+            return report(*_judged(adapter, names, setting, jobs, progress))
+    except Interrupted as interrupt:
+        interrupt.report = report(interrupt.operators, (), NOTHING)
+        raise
 
 
 def _judged(
@@ -145,5 +225,14 @@ def _judged(
     seed, origin = setting.seed, setting.origin
     own = in_own_process(adapter, origin, setting.limits) if setting.isolated else nullcontext(adapter)
     with own as judged, watching(seed) as conduct:
-        reports = judge(judged, names, setting.profile, seed, origin, progress, shrink_known=False)
+        reports = judge(
+            judged,
+            names,
+            setting.profile,
+            seed,
+            origin,
+            progress,
+            shrink_known=False,
+            seconds=setting.seconds,
+        )
     return reports, conduct.remarks, conduct.printed

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from convform.adapters.process.guard import Guarded, first_line
 from convform.conformance.inference.probe import Probe, arguments_for
-from convform.conformance.subjects.guard import Guarded, first_line
 
 CALL_SECONDS = 2.0
 """Time after which a call on arrays of a few numbers has hung."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.find import import_file, split_target
+from convform.adapters.process.guard import Guarded, watching
 from convform.conformance.inference import names
 from convform.conformance.inference.draft import Draft, Plan
 from convform.conformance.inference.finish import finished
@@ -24,7 +25,6 @@ from convform.conformance.inference.homework import MOST_HANGS, Hangs, Homework
 from convform.conformance.inference.plans import function_plan, layer_plans
 from convform.conformance.inference.search import search_forward
 from convform.conformance.inference.writing import NOT_FOUND, file_text, make_adapters, notes_on
-from convform.conformance.subjects.guard import Guarded, watching
 from convform.spec.operators import FAMILIES, OPERATORS, Operator
 
 # What gathers columns may be a method of the layer that is built on it.
@@ -112,16 +112,22 @@ def infer_file(path: str | Path, name: str | None = None, folder: Path | None = 
         If nothing in the file is called like an operator, or nothing answers like one.
     """
     file = Path(path)
-    module = import_file(file)
+    return infer_module(import_file(file), file, name, folder)
+
+
+def infer_module(
+    module: types.ModuleType, file: Path, name: str | None = None, folder: Path | None = None
+) -> Inferred:
+    """Infer the adapter of a homework file that has been imported, as `infer_file` does."""
     values = _defined_in(module)
     if name is not None:
         if name not in values and not hasattr(module, name):
             raise AdapterError(
-                f"there is no function or class {name!r} in {path}", f"it has {', '.join(values) or 'none'}"
+                f"there is no function or class {name!r} in {file}", f"it has {', '.join(values) or 'none'}"
             )
         values = {name: getattr(module, name)}
     header = _header(file, folder)
-    return _infer(values, file.stem.replace("_", "-"), str(path), header, module)
+    return _infer(values, file.stem.replace("_", "-"), str(file), header, module)
 
 
 def infer_adapter(functions: Mapping[str, Callable[..., Any]], name: str = "functions") -> Adapter:

@@ -1,16 +1,54 @@
-"""Targets: the adapters that a person means by a name or a file, found there or else inferred."""
+"""Targets: the adapters that a person means by a name, a file or a program.
+
+An installed adapter is imported here. A file or a program is not: its process describes it (`hosting`), and
+where a file holds no adapter, another process infers one first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from convform.adapters import Adapter, AdapterError, find
 from convform.adapters.errors import NoAdapter
-from convform.adapters.find import split_target
+from convform.adapters.find import is_installed, split_target
+from convform.adapters.process.errors import printable
+from convform.adapters.process.worker import Options
+from convform.conformance.subjects.hosting import Hosted, Hosting, hosted, is_program, started
 
-_MISSING = "# not found: "
+LONGEST_ADAPTER = 1 << 18
+"""Characters of an adapter file that is inferred."""
+
+
+INFERRING = "convform: inferring an adapter"
+"""What is said on standard error between the import and the rest."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is inferred.
+
+    Attributes
+    ----------
+    target
+        The file, with the name of one function or class after a colon.
+    file
+        Where the adapter will lie.
+    forbid
+        Modules that the homework may not import.
+    """
+
+    target: str
+    file: str
+    forbid: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """Write the command that does it."""
+        return [sys.executable, "-P", "-m", "convform.conformance.inference.worker", json.dumps(asdict(self))]
 
 
 @dataclass(frozen=True)
@@ -25,41 +63,169 @@ class Found:
         What they can be loaded by: the target, or the file in which an inferred adapter would be kept.
     missing
         What was looked for in vain, as sentences.
+    options
+        What a worker of the target is told; None for what lives in this process.
+    printed
+        What the target printed while it was imported.
+    closes
+        What ends its process, and removes what was written for it.
     """
 
     adapters: tuple[Adapter, ...]
     shown: str
     missing: tuple[str, ...] = ()
+    options: Options | None = None
+    printed: str = ""
+    closes: tuple[Callable[[], None], ...] = field(default=(), repr=False)
 
     def origin_of(self, adapter: Adapter) -> str:
         """What one of them can be loaded by."""
         return self.shown if len(self.adapters) == 1 else f"{self.shown}:{adapter.name}"
 
+    def close(self) -> None:
+        """End the process of the target."""
+        for close in self.closes:
+            close()
 
-def found(target: str, kept: Path | None = None) -> Found:
-    """Find the adapters of a target, or infer them where a file has none.
+
+def is_judged(target: str) -> bool:
+    """Whether a target is a file or a program, whose code nobody here runs; else it is installed."""
+    place = split_target(target)[0]
+    if is_installed(place):
+        return False
+    return place.endswith((".py", ".ipynb")) or Path(place).exists() or "/" in place or "\\" in place
+
+
+def found(target: str, hosting: Hosting) -> Found:
+    """Find the adapters of a target, where nothing of a file is run in this process.
 
     Parameters
     ----------
     target
-        What `convform.adapters.find` takes.
-    kept
-        A file in which another process may have written the inferred adapter already.
+        What `convform.adapters.find` takes, or a program.
+    hosting
+        How a file or program is hosted.
 
     Raises
     ------
     AdapterError
         As `convform.adapters.find`, and if there is no adapter and none can be inferred.
     """
+    if not is_judged(target):
+        return Found(tuple(find(target)), target)
+    if is_program(target) or not _needs_inference(target):
+        try:
+            return _served(hosting, Options(target, forbid=hosting.forbid), target)
+        except NoAdapter as missing:
+            return _inferred(target, hosting, missing)
+    return _inferred(target, hosting, NoAdapter(f"there is no adapter in {target}"))
+
+
+def _needs_inference(target: str) -> bool:
+    """Whether a file never speaks of adapters; one that does may still hold none."""
+    place = Path(split_target(target)[0])
+    try:
+        return place.is_file() and b"dapter" not in place.read_bytes()
+    except OSError:
+        return False
+
+
+def _served(hosting: Hosting, options: Options, shown: str, missing: Sequence[str] = ()) -> Found:
+    guest: Hosted = hosted(hosting, options)
+    return Found(tuple(guest.adapters), shown, tuple(missing), options, guest.printed, (guest.close,))
+
+
+@dataclass(frozen=True)
+class Written:
+    """An adapter that was inferred on the subject's side of the wall: text, which nobody here runs.
+
+    Attributes
+    ----------
+    text
+        The adapter file.
+    notes
+        ``(certainty, sentence)``, as of `convform.conformance.inference.infer.Inferred`.
+    printed
+        What the homework printed while it was imported.
+    breaches
+        What it tried that no subject may.
+    """
+
+    text: str
+    notes: tuple[tuple[str, str], ...]
+    printed: str
+    breaches: tuple[str, ...]
+
+
+def written_for(target: str, file: Path, hosting: Hosting) -> Written:
+    """Infer the adapter of a file in a process of its own.
+
+    Parameters
+    ----------
+    target
+        The file, with the name of one function or class after a colon.
+    file
+        Where the adapter will lie.
+    hosting
+        How the file is hosted.
+
+    Raises
+    ------
+    AdapterError
+        As `found`.
+    """
+    process = hosting.python(Task(target, str(file), hosting.forbid).command(), hides=False)
+    try:
+        said = started(process, target, INFERRING)
+    finally:
+        process.close(grace=0)
+    try:
+        notes = [(str(certainty), printable(str(text))) for certainty, text in json.loads(said["notes"])]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise AdapterError(
+            f"{target}: what was inferred cannot be read", "write the adapter by hand"
+        ) from None
+    printed = process.printed_at_start.replace(f"{INFERRING}\n", "")
+    return Written(said.get("text", "")[:LONGEST_ADAPTER], tuple(notes[:200]), printed, process.breaches)
+
+
+def _inferred(target: str, hosting: Hosting, without: NoAdapter) -> Found:
+    """Infer the adapter of a file in one process, and serve it in another."""
+    folder = tempfile.TemporaryDirectory(prefix="convform-")
+    file = Path(folder.name, adapter_file(target))
+    try:
+        try:
+            written = written_for(target, file, hosting)
+        except AdapterError as error:
+            if type(error) is AdapterError:
+                raise AdapterError(f"{without.message}, and {error.message}", error.hint) from None
+            raise
+        file.write_text(written.text, encoding="utf-8")
+        missing = [text for certainty, text in written.notes if certainty == "not found"]
+        options = Options(str(file), of=target, forbid=hosting.forbid)
+        meant = _served(hosting, options, adapter_file(target), missing)
+    except BaseException:
+        folder.cleanup()
+        raise
+    for adapter in meant.adapters:
+        for one in adapter.implementations.values():
+            one.function.process.note_breaches(written.breaches)  # type: ignore[attr-defined]
+    return replace(meant, printed=written.printed, closes=(*meant.closes, folder.cleanup))
+
+
+def found_here(target: str) -> Found:
+    """Find the adapters of a target in this process, or infer them: for code that is trusted.
+
+    Raises
+    ------
+    AdapterError
+        As `found`.
+    """
     try:
         return Found(tuple(find(target)), target)
     except NoAdapter as missing:
         if not Path(split_target(target)[0]).is_file():
             raise
-        if kept is not None and kept.is_file():
-            lines = kept.read_text(encoding="utf-8").splitlines()
-            said = tuple(line.removeprefix(_MISSING) for line in lines if line.startswith(_MISSING))
-            return Found(tuple(find(str(kept))), adapter_file(target), said)
         # Inference is large, and most runs need none of it.
         from convform.conformance.inference.infer import infer_target
 
@@ -71,22 +237,9 @@ def found(target: str, kept: Path | None = None) -> Found:
         return Found(inferred.adapters, adapter_file(target), said)
 
 
-def found_adapters(target: str) -> Sequence[Adapter]:
-    """Return the adapters of a target alone: what another process of the judge asks for."""
-    return found(target).adapters
-
-
-def keep(target: str, file: Path) -> None:
-    """Write the adapter that is inferred for a target without one into a file.
-
-    Raises
-    ------
-    AdapterError
-        If none can be inferred.
-    """
-    from convform.conformance.inference.infer import infer_target
-
-    file.write_text(infer_target(target, file).text, encoding="utf-8")
+def adapters_here(target: str) -> Sequence[Adapter]:
+    """Return the adapters of a trusted target alone: what another process of the judge asks for."""
+    return found_here(target).adapters
 
 
 def adapter_file(target: str) -> str:

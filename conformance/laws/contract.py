@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -18,6 +20,7 @@ from convform.conformance.laws.examples import claimed
 from convform.conformance.laws.law import Drawn, Evidence, Law, Listed
 from convform.conformance.laws.values import fits
 from convform.conformance.laws.violation import DTYPE, OTHER, SHAPE, VALUES, Violation
+from convform.conformance.subjects.hosting import Proxy
 from convform.conformance.subjects.subject import Subject, SubjectRaised, call
 from convform.spec.operators import FAMILIES, ROWS
 
@@ -245,6 +248,61 @@ def _size_one(subject: Subject) -> Iterable[Case]:
             yield build(subject.operator, geometry)
 
 
+def check_other_numbers(subject: Subject, case: Case) -> None:
+    """Arrays of the same shapes with other numbers have an answer of their own."""
+    assert case.geometry is not None
+    answer(subject, case)
+    other = build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1))
+    check_exact(subject, subject.fitted(other))
+
+
+def check_own_answers(subject: Subject, case: Case) -> None:
+    """The subject's process has neither looked for the answers nor imported what is forbidden."""
+    answer(subject, case)
+    function = subject.implementation.function
+    if isinstance(function, Proxy) and (breaches := function.process.breaches):
+        raise Violation(case, f"your code {'; and '.join(breaches[:3])}", kind=OTHER)
+
+
+def _smallest(subject: Subject) -> Iterable[Case]:
+    axes = (Axis(1, 1, 1, 0, 0, 1),) * subject.space.rank
+    geometry = Geometry(axes, Channels(), subject.space.dtypes[0], bias=subject.space.biases[0])
+    return [build(subject.operator, geometry)]
+
+
+def check_asked_again(subject: Subject, case: Case) -> None:
+    """A question that was answered right before is answered right again, after many others."""
+    _, check = subject.answered.get(id(case), (case, None))
+    if check is None:
+        return
+    try:
+        check(subject, case)
+    except Violation as found:
+        says = f"was answered right before, and when it was asked again: {found.says}"
+        raise Violation(case, says, found.expected, found.actual, found.differs, found.kind) from None
+
+
+FEWEST_AGAIN, FEWEST_CALLS = 48, 720
+"""Questions that return at least; and calls that every operator of a quick subject gets in the end."""
+
+AGAIN_SECONDS = 2.0
+"""Time after which those that return are no more than the fewest."""
+
+
+def _answered_before(subject: Subject) -> Iterable[Case]:
+    function = subject.implementation.function
+    calls = function.calls if isinstance(function, Proxy) else 0
+    known = list(subject.answered.values())
+    random.Random(len(known)).shuffle(known)
+    until = time.monotonic() + AGAIN_SECONDS
+    for number, (case, check) in zip(range(max(FEWEST_AGAIN, FEWEST_CALLS - calls)), itertools.cycle(known)):
+        if number >= FEWEST_AGAIN and time.monotonic() > until:
+            return
+        again = replace(case)
+        subject.answered[id(again)] = again, check
+        yield again
+
+
 def _contract() -> Iterator[Law]:
     drawn, memory = Drawn(_ORDINARY, costly=True), Evidence(memory=True)
     views, again = Evidence(arrangements=ARRANGED), Evidence(repeated=4)
@@ -260,6 +318,23 @@ def _contract() -> Iterator[Law]:
         yield Law(name, families, (clause,), source, check, lane="contract", evidence=evidence)
     yield Law("empty_batch", FAMILIES, ("CONTRACT-7",), Listed(_empty_batches), check_exact)
     yield Law("size_one_axes", FAMILIES, ("CONTRACT-8",), Listed(_size_one), check_exact)
+    source = Drawn(_ORDINARY, costly=True)
+    yield Law("other_numbers", FAMILIES, ("CONTRACT-10",), source, check_other_numbers)
+    for name, cases, check in (
+        ("own_answers", _smallest, check_own_answers),
+        ("asked_again", _answered_before, check_asked_again),
+    ):
+        evidence = Evidence(replayed=False)
+        yield Law(
+            name,
+            FAMILIES,
+            ("CONTRACT-10",),
+            Listed(cases),
+            check,
+            lane="contract",
+            evidence=evidence,
+            of_process=True,
+        )
 
 
 CONTRACT_LAWS = tuple(_contract())

@@ -133,6 +133,9 @@ class Law:
         rounding, not even that of a transform.
     evidence
         How a violation is explained.
+    of_process
+        Whether it asks what only a process of its own can show; it is then asked last, and of subjects that
+        nobody trusts.
     """
 
     name: str
@@ -144,6 +147,7 @@ class Law:
     output: str | None = None
     lane: str = "exact"
     evidence: Evidence = Evidence()
+    of_process: bool = False
 
     @property
     def record(self) -> str:
@@ -158,6 +162,8 @@ class Law:
 
     def not_claimed(self, subject: Subject) -> str | None:
         """Say why the subject does not claim what the law is about; None where it does."""
+        if self.of_process and not subject.is_suspect:
+            return "its code is trusted"
         missing = [name for name in self.needs if not subject.takes(name)]
         if missing:
             return f"the wrapper takes no {' and no '.join(missing)}"

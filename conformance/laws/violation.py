@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from convform.adapters.limits import SHOWS
+from convform.adapters.process.guard import first_line
 from convform.conformance.cases.case import Case
-from convform.conformance.subjects.guard import first_line
-from convform.conformance.subjects.isolation import where_it_ended
+from convform.conformance.subjects.hosting import where_it_ended
 from convform.conformance.subjects.subject import SubjectGone, SubjectRaised
 
 VALUES, SHAPE, DTYPE, RAISES, ANSWERS, CRASHED, TIMED_OUT, OTHER = KINDS = SHOWS

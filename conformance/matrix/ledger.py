@@ -21,14 +21,14 @@ import numpy as np
 from rich.console import Console
 
 from convform.adapters import Adapter, Implementation, ShapeMismatch
+from convform.adapters.process.guard import first_line
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import ORDINARY, Profile
 from convform.conformance.laws.violation import ANSWERS, DTYPE, OTHER, RAISES, SHAPE, TIMED_OUT, Violation
 from convform.conformance.reports.reproducer import standalone
 from convform.conformance.reports.results import Known, OperatorReport, Outgrown, Violated, counterexample
 from convform.conformance.reports.terminal import drawing
-from convform.conformance.running.trial import run_law
-from convform.conformance.subjects.guard import first_line
+from convform.conformance.running.trial import Effort, run_law
 from convform.conformance.subjects.subject import Subject
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.spec.clauses import LEVELS
@@ -221,7 +221,7 @@ def _of_dialects(
         for law in sorted(citing, key=lambda law: LEVELS.index(law.level)):
             if reading.dialect in told:
                 break
-            result = run_law(plain, law, profile, seed, has_died=died)
+            result = run_law(plain, law, profile, seed, effort=Effort(has_died=died))
             if not isinstance(result, Violated) or result.outcome is not None:
                 continue
             told.add(reading.dialect)

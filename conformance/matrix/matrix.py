@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,16 +28,18 @@ from rich.text import Text
 from convform.adapters import Adapter, AdapterError, Unavailable, find
 from convform.adapters.find import GROUP
 from convform.adapters.process.client import Limits
+from convform.adapters.process.guard import quiet, watching
+from convform.adapters.process.worker import Options
 from convform.conformance.laws.law import PROFILES
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
-from convform.conformance.reports.results import BROKEN, CONFORMS, Failed, OperatorReport
+from convform.conformance.reports.results import BROKEN, CONFORMS, INCOMPLETE, Failed, OperatorReport
 from convform.conformance.running.jobs import JudgeEnded, judged, pool
 from convform.conformance.running.judge import judge
 from convform.conformance.running.preparing import Setting, selected_operators, switches_of
 from convform.conformance.running.smoke import smoke
-from convform.conformance.subjects.guard import quiet, watching
+from convform.conformance.subjects.hosting import DiedOfImport, Hosting
 from convform.spec.operators import OPERATORS
 
 SCHEMA = 1
@@ -106,6 +108,30 @@ class Description:
     operators: tuple[str, ...]
     switches: tuple[Mapping[str, Any], ...] = ()
     left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A file or program whose code no process of the judge runs.
+
+    Attributes
+    ----------
+    adapters
+        What its process describes.
+    hosting, options
+        How it is hosted, and what its worker is told.
+    excuses
+        Whether known limits that it lists itself excuse it.
+    """
+
+    adapters: Sequence[Adapter]
+    hosting: Hosting
+    options: Options
+    excuses: bool = False
+
+
+Host = Callable[[str], Guest | None]
+"""Hosts a target; None for one that is trusted, and is imported by processes of the judge."""
 
 
 # ---------------------------------------------------------------------------------------- the store
@@ -202,7 +228,11 @@ def installed_names() -> list[str]:
 
 
 def run_matrix(
-    targets: Sequence[str], folder: Path, run: Run | None = None, watcher: Watcher | None = None
+    targets: Sequence[str],
+    folder: Path,
+    run: Run | None = None,
+    watcher: Watcher | None = None,
+    host: Host = lambda target: None,
 ) -> tuple[Data, list[str]]:
     """Judge backends, and write ``matrix.json``, ``matrix.md`` and ``matrix.html``.
 
@@ -216,6 +246,8 @@ def run_matrix(
         How they are judged.
     watcher
         Is told how far it has come.
+    host
+        Hosts files and programs among the targets.
 
     Returns
     -------
@@ -238,7 +270,7 @@ def run_matrix(
     try:
         for target in targets or installed_names():
             try:
-                names.append(_judge_backend(target, store, run, watcher))
+                names.append(_judge_backend(target, store, run, watcher, host))
             except AdapterError as error:
                 if targets:
                     raise
@@ -267,13 +299,20 @@ def _divergences(backend: Data) -> Iterator[Divergence]:
         yield from map(Divergence.from_json, unit["divergences"])
 
 
-def _judge_backend(target: str, store: Store, run: Run, watcher: Watcher) -> str:
+def _judge_backend(target: str, store: Store, run: Run, watcher: Watcher, host: Host) -> str:
     """Judge what is missing of one backend; return its name."""
     try:
-        with pool(1) as processes:
-            described = processes.submit(describe, target).result(IMPORT_SECONDS)
+        guest = host(target)
+        if guest is not None:
+            described = described_by(target, guest.adapters)
+        else:
+            with pool(1) as processes:
+                described = processes.submit(describe, target).result(IMPORT_SECONDS)
     except Unavailable as missing:
         _note(store, target, UNAVAILABLE, missing)
+        return target
+    except DiedOfImport as died:
+        _note(store, target, died.outcome, died)
         return target
     except JudgeEnded:
         _note(store, target, CRASHED, AdapterError("the process ended while the adapter was imported"))
@@ -298,6 +337,11 @@ def _judge_backend(target: str, store: Store, run: Run, watcher: Watcher) -> str
         isolated=True,
         limits=run.limits,
     )
+    if guest is not None:
+        origin = guest.adapters[0].origin
+        setting = replace(
+            setting, target=origin, hosting=guest.hosting, options=guest.options, excuses=guest.excuses
+        )
 
     def keep(operator: str, unit: Data) -> None:
         store.change(lambda data: _put(data["backends"][name]["operators"], operator, {**unit, "key": key}))
@@ -460,8 +504,10 @@ def exit_code(data: Data, names: Sequence[str], level: str, *, named: bool) -> i
     states = {backend["state"] for backend in backends}
     if BROKEN in verdicts | states:
         return 2
-    if states & {CRASHED, TIMED_OUT} or verdicts - {CONFORMS}:
+    if states & {CRASHED, TIMED_OUT} or verdicts - {CONFORMS, INCOMPLETE}:
         return 1
+    if INCOMPLETE in verdicts:
+        return 4
     return 3 if UNAVAILABLE in states and (named or not verdicts) else 0
 
 
@@ -494,17 +540,22 @@ def summary(data: Data, names: Sequence[str]) -> Iterator[Text]:
 
 
 def describe(target: str) -> Description:
-    """Import an adapter and say what it is.
+    """Import an adapter and say what it is, as `described_by` does."""
+    with quiet():
+        adapters = find(target)
+    return described_by(target, adapters)
+
+
+def described_by(target: str, adapters: Sequence[Adapter]) -> Description:
+    """Say what the one adapter of a target is.
 
     Raises
     ------
     Unavailable
         If it cannot run here.
     AdapterError
-        If there is none, or several.
+        If there are several.
     """
-    with quiet():
-        adapters = find(target)
     if len(adapters) > 1:
         names = ", ".join(adapter.name for adapter in adapters)
         raise AdapterError(

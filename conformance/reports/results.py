@@ -12,18 +12,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from convform.adapters import KnownLimit, Switch
+from convform.adapters.process.guard import NOTHING, Printed, Remark
 from convform.conformance.diagnosis.findings import Findings
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
-from convform.conformance.subjects.guard import NOTHING, Printed, Remark
 
 SCHEMA = 1
 
 
-CONFORMS, VIOLATES, BROKEN = "conforms", "violates", "broken adapter"
+CONFORMS, VIOLATES, BROKEN, INCOMPLETE = "conforms", "violates", "broken adapter", "incomplete"
 
 
-VERDICTS = (BROKEN, CRASHED, TIMED_OUT, VIOLATES, CONFORMS)
+VERDICTS = (BROKEN, CRASHED, TIMED_OUT, VIOLATES, INCOMPLETE, CONFORMS)
 """From the worst to the best."""
+
+EXIT_CODES = {CONFORMS: 0, BROKEN: 2, INCOMPLETE: 4}
+"""Exit codes of verdicts; of any other verdict it is 1."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,21 @@ class Failed(LawResult):
 
     status = "error"
     reason: str = field(kw_only=True)
+
+    def _details(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+@dataclass(frozen=True)
+class NotReached(LawResult):
+    """The time of the run was over before the law had been asked, or asked to its end."""
+
+    status = "not-reached"
+
+    @property
+    def reason(self) -> str:
+        """Say why."""
+        return "the time of the run was over"
 
     def _details(self) -> dict[str, Any]:
         return {"reason": self.reason}
@@ -222,12 +240,52 @@ class OperatorReport:
         if any(isinstance(law, Failed) for law in self.laws):
             return BROKEN
         found = {law.outcome or VIOLATES for law in self.violated(level)}
+        decided = [law for law in self.laws if law.decides(level)]
+        # Where nothing was asked, nothing is known: a verdict says no more than was asked.
+        asked = any(law.cases for law in decided if law.clauses and not isinstance(law, (Failed, NotReached)))
+        if not asked or any(isinstance(law, NotReached) for law in decided):
+            found.add(INCOMPLETE)
         return next((verdict for verdict in VERDICTS if verdict in found), CONFORMS)
 
     @property
     def cases(self) -> int:
         """Cases run over all laws."""
         return sum(law.cases for law in self.laws)
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way in which a subject was judged.
+
+    Attributes
+    ----------
+    own_process
+        Whether it ran in a process of its own.
+    sandbox
+        The kind of sandbox that held it, of `convform.adapters.process.sandbox.KINDS`; None for code that is
+        trusted.
+    why
+        Why it was no better one; None where there is nothing to say.
+    forbidden
+        Modules that it could not import.
+    excused
+        Whether known limits that it lists itself excused it.
+    """
+
+    own_process: bool = False
+    sandbox: str | None = None
+    why: str | None = None
+    forbidden: tuple[str, ...] = ()
+    excused: bool = True
+
+    def __str__(self) -> str:
+        if not self.own_process:
+            return "judged in process"
+        if self.sandbox is None:
+            return "judged in a process of its own"
+        held = "without a sandbox" if self.sandbox == "none" else f"in a sandbox ({self.sandbox})"
+        forbids = f", {' and '.join(self.forbidden)} forbidden" if self.forbidden else ""
+        return f"judged {held}{forbids}" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,6 +308,12 @@ class Results:
         Global settings that its arithmetic depends on, as they were.
     left_out
         What the adapter does not claim here, for something is not installed: one phrase each.
+    way
+        The way in which it was judged.
+    declared
+        What it declares and is judged by, one phrase each: dialects, and that its sums are transforms.
+    own_limits
+        Known limits that it lists itself, and that excuse nothing: one phrase each.
     """
 
     adapter: str
@@ -263,17 +327,20 @@ class Results:
     printed: Printed = NOTHING
     switches: tuple[Switch, ...] = ()
     left_out: tuple[str, ...] = ()
+    way: Way = Way()
+    declared: tuple[str, ...] = ()
+    own_limits: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """The worst verdict of any operator, at the level of the report."""
-        verdicts = {operator.verdict(self.level) for operator in self.operators}
+        """The worst verdict of any operator, at the level of the report; incomplete where there is none."""
+        verdicts = {operator.verdict(self.level) for operator in self.operators} or {INCOMPLETE}
         return next(verdict for verdict in VERDICTS if verdict in verdicts)
 
     @property
     def exit_code(self) -> int:
-        """0 conforms, 2 broken adapter, 1 anything else."""
-        return {CONFORMS: 0, BROKEN: 2}.get(self.verdict, 1)
+        """0 conforms, 2 broken adapter, 4 incomplete, 1 anything else."""
+        return EXIT_CODES.get(self.verdict, 1)
 
     @property
     def cases(self) -> int:
@@ -307,6 +374,9 @@ class Results:
             },
             "remarks": [remark.to_json() for remark in self.remarks],
             "printed": self.printed.to_json(),
+            "judged": dataclasses.asdict(self.way),
+            "declared": list(self.declared),
+            "own_limits": list(self.own_limits),
         }
         return {**data, "left_out": list(self.left_out)} if self.left_out else data
 

@@ -22,12 +22,14 @@ from convform.conformance.reports.grid import arrays_table
 from convform.conformance.reports.results import (
     BROKEN,
     CONFORMS,
+    INCOMPLETE,
     VIOLATES,
     Failed,
     Holds,
     Known,
     LawResult,
     NotClaimed,
+    NotReached,
     OperatorReport,
     Outgrown,
     Results,
@@ -41,6 +43,7 @@ MARKS = {
     CRASHED: ("✗", "red"),
     TIMED_OUT: ("✗", "red"),
     BROKEN: ("!", "yellow"),
+    INCOMPLETE: ("?", "yellow"),
 }
 MOST_PRINTED = 5
 """Lines of what the subject printed that are shown; the JSON report has more of it."""
@@ -60,6 +63,7 @@ class ReportView:
         """Yield the parts from top to bottom."""
         report = self.report
         yield _headline(report)
+        yield from _declared(report)
         yield from _switches(report)
         yield ""
         yield Padding(_operator_table(report), (0, 0, 0, 2))
@@ -137,6 +141,14 @@ def _headline(report: Results) -> Text:
     parts += [f"{count} {verdict}" for verdict, count in counts.items() if count]
     parts += [f"{report.cases} cases", f"{report.seconds:.1f} s", f"seed {report.seed}"]
     return Text.assemble((f"{report.adapter}{version}", "bold"), "   ", " · ".join(parts))
+
+
+def _declared(report: Results) -> Iterator[Text]:
+    """What the subject is judged by of its own accord, and what of that does not count."""
+    if report.declared:
+        yield Text(f"  judged by what it declares: {'; '.join(report.declared)}", style="yellow")
+    if report.way.own_process or report.way.forbidden:
+        yield Text(f"  {report.way}", style="dim")
 
 
 def _switches(report: Results) -> Iterator[Text]:
@@ -335,6 +347,20 @@ def _notes(report: Results) -> Iterator[RenderableType]:
         for name, law in known:
             how = f", {law.outcome}" if law.outcome else ""
             yield Text(f"  {name} · {law.law} ({law.clauses[0]}){how}: {law.limit.reason}  {law.limit.link}")
+    if report.own_limits:
+        yield ""
+        yield Text("Known limits declared by itself (they excuse nothing)", style="bold")
+        for said in report.own_limits:
+            yield Text(f"  {said}", style="dim")
+    unreached = {
+        op.name: [law.law for law in op.laws if isinstance(law, NotReached)] for op in report.operators
+    }
+    if any(unreached.values()):
+        yield ""
+        yield Text("Not reached: the time of the run (--budget) was over", style="bold")
+        for name, laws in unreached.items():
+            if laws:
+                yield Text(f"  {name}: {len(laws)} laws, {', '.join(laws)}", style="yellow")
     same: dict[str, list[str]] = {}
     for operator in report.operators:
         said = _not_claimed(operator)

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,18 +22,16 @@ from functools import cache
 from multiprocessing.connection import wait
 
 from convform.adapters import Adapter, AdapterError
+from convform.adapters.process.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
 from convform.conformance.laws.index import laws_of
 from convform.conformance.reports.results import Holds, LawResult, OperatorReport, Violated
-from convform.conformance.running.judge import Progress, diagnosed
+from convform.conformance.running.judge import Progress, as_listed, diagnosed, in_drawn_order
 from convform.conformance.running.limits import known_limits_applied
 from convform.conformance.running.preparing import Setting
 from convform.conformance.running.smoke import SMOKE, smoke
-from convform.conformance.running.trial import run_law
-from convform.conformance.subjects.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
-from convform.conformance.subjects.isolation import isolated
+from convform.conformance.running.trial import Effort, run_law, without_files
+from convform.conformance.subjects.hosting import hosted, isolated
 from convform.conformance.subjects.subject import Subject
-from convform.spec.clauses import LEVELS
-from convform.spec.operators import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,13 @@ def in_parallel(
             f"save it in a file and load it: load('hw.py:{adapter.name}'); or leave jobs out",
         )
     note = progress or (lambda operator, law: None)
+    until = None if setting.seconds is None else time.monotonic() + setting.seconds
     done: dict[tuple[str, str], Done] = {}
     with pool(jobs) as processes:
 
         def run(keys: Iterable[tuple[str, str]], has_died: bool = False) -> None:
             futures: dict[Future[Done], tuple[str, str]] = {
-                processes.submit(_run_law, setting, *key, has_died): key for key in keys
+                processes.submit(_run_law, setting, *key, has_died, until): key for key in keys
             }
             for future in as_completed(futures):
                 key = futures[future]
@@ -87,18 +87,16 @@ def in_parallel(
 
         run((name, SMOKE) for name in names)
         sound = [name for name in names if isinstance(done[name, SMOKE].results[0], Holds)]
-        keys = [(name, SMOKE) for name in names]
-        keys += [
-            (name, law.name)
-            for level in LEVELS
-            for name in sound
-            for law in laws_of(OPERATORS[name])
-            if law.level == level
-        ]
-        run(keys[len(names) :])
+        drawn = [(name, law.name) for name, law in in_drawn_order(sound, setting.seed)]
+        run(drawn)
+        keys = [(name, SMOKE) for name in names] + drawn
         run(_after_a_death(keys, done), has_died=True)
-        found = {name: [done[key].results[0] for key in keys if key[0] == name] for name in names}
+        found = {
+            name: as_listed(name, [done[key].results[0] for key in keys if key[0] == name]) for name in names
+        }
         violated = [name for name in sound if any(isinstance(law, Violated) for law in found[name])]
+        if until is not None and time.monotonic() >= until:
+            violated = []
         explained = [processes.submit(_diagnose, setting, name, found[name]) for name in violated]
         for name, future in zip(violated, explained, strict=True):
             note(name, "diagnosis")
@@ -177,7 +175,7 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     except BrokenProcessPool:
         raise JudgeEnded(
             "a process of the judge has ended: the subject has crashed it, or memory was short",
-            "judge it in a process of its own: --isolate",
+            "judge it in a process of its own: --isolate, or without --in-process",
         ) from None
     finally:
         if before is None:
@@ -202,9 +200,16 @@ def _end_with_parent() -> None:
 @cache
 def judged(setting: Setting) -> Adapter:
     """Find the adapter in this process, in a process of its own where that is asked for."""
+    assert setting.target is not None
+    if setting.hosting is not None and setting.options is not None:
+        guest = hosted(setting.hosting, setting.options)
+        atexit.register(guest.close)
+        (adapter,) = (adapter for adapter in guest.adapters if adapter.name == setting.adapter)
+        if not setting.excuses:
+            adapter.known_limits.clear()
+        return adapter
     with quiet():
-        assert setting.target is not None
-    adapters = setting.find(setting.target)
+        adapters = setting.find(setting.target)
     adapter = next(adapter for adapter in adapters if adapter.name == setting.adapter)
     if not setting.isolated:
         return adapter
@@ -219,12 +224,12 @@ def _smoked(setting: Setting, operator: str) -> tuple[Subject | None, LawResult]
 
 
 def _watched(seed: int, work: Callable[[], list[LawResult]]) -> Done:
-    with watching(seed) as conduct:
+    with watching(seed) as conduct, without_files():
         results = work()
     return Done(tuple(results), conduct.remarks, conduct.printed)
 
 
-def _run_law(setting: Setting, operator: str, law_name: str, has_died: bool) -> Done:
+def _run_law(setting: Setting, operator: str, law_name: str, has_died: bool, until: float | None) -> Done:
     """Run one law: what a process of the pool does."""
     if law_name == SMOKE:
         return _watched(setting.seed, lambda: [_smoked(setting, operator)[1]])
@@ -234,8 +239,8 @@ def _run_law(setting: Setting, operator: str, law_name: str, has_died: bool) -> 
     law = next(law for law in laws_of(subject.operator) if law.name == law_name)
 
     def work() -> list[LawResult]:
-        how = {"shrink_known": False, "has_died": has_died}
-        return [run_law(subject, law, setting.profile, setting.seed, setting.origin, **how)]
+        effort = Effort(shrink_known=False, has_died=has_died, until=until)
+        return [run_law(subject, law, setting.profile, setting.seed, setting.origin, effort)]
 
     return _watched(setting.seed, work)
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from convform.adapters import Adapter, AdapterError, KnownLimit, Switch, find
 from convform.adapters.errors import closest
 from convform.adapters.process.client import Limits
+from convform.adapters.process.guard import first_line
+from convform.adapters.process.worker import Options
 from convform.conformance.diagnosis.condition import WORDS, parsed
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import Profile
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT
-from convform.conformance.subjects.guard import first_line
+from convform.conformance.reports.results import Way
+from convform.conformance.subjects.hosting import Hosting
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Setting:
         Whether to judge it in a process of its own, and what that may spend.
     find
         Finds the adapters of the target in the other process, and so must be a function of some module.
+    hosting, options
+        How its file or program is hosted, and what a worker of it is told; None for code that is trusted.
+    excuses
+        Whether known limits that it lists excuse it.
+    seconds
+        What the run may take.
     """
 
     target: str | None
@@ -41,6 +50,10 @@ class Setting:
     isolated: bool = False
     limits: Limits | None = None
     find: Callable[[str], Sequence[Adapter]] = find
+    hosting: Hosting | None = None
+    options: Options | None = None
+    excuses: bool = True
+    seconds: float | None = None
 
 
 def selected_operators(adapter: Adapter, operators: Sequence[str] | None) -> list[str]:
@@ -110,3 +123,29 @@ def switches_of(adapter: Adapter) -> tuple[Switch, ...]:
     except Exception as error:
         said = f"{type(error).__name__}: {first_line(str(error))}"
         raise AdapterError(f"{adapter.name}: its switches cannot be read: {said}") from error
+
+
+def way_of(setting: Setting) -> Way:
+    """Say how an adapter is judged."""
+    hosting = setting.hosting
+    if hosting is None:
+        return Way(own_process=setting.isolated)
+    kind, why = (hosting.sandbox.kind, hosting.sandbox.why) if hosting.sandbox else (None, None)
+    return Way(True, kind, why, hosting.forbid, setting.excuses)
+
+
+def declared_by(adapter: Adapter, operators: Sequence[str]) -> tuple[str, ...]:
+    """What an adapter declares of its own accord and is judged by, one phrase for each reading."""
+    said: dict[str, list[str]] = {}
+    for name in operators:
+        claims = adapter.implementations[name].claims
+        readings = [f"{key}={value!r}" for key, value in claims.dialects]
+        readings += ["arithmetic='transform'"] if claims.arithmetic == "transform" else []
+        for reading in readings:
+            said.setdefault(reading, []).append(name)
+    return tuple(f"{reading} ({', '.join(names)})" for reading, names in said.items())
+
+
+def said_of(limit: KnownLimit) -> str:
+    """Write a known limit as one phrase."""
+    return f"{' '.join(limit.operators)} · {' '.join(limit.breaks)}: {limit.reason}"

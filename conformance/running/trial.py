@@ -7,13 +7,17 @@ alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import HealthCheck, Phase, Verbosity, configuration
 from hypothesis.errors import Flaky
 
 from convform.adapters import AdapterError, KnownLimit
@@ -22,10 +26,12 @@ from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
 from convform.conformance.laws.violation import CRASHED, TIMED_OUT, Violation
 from convform.conformance.reports.reproducer import reproducer
-from convform.conformance.reports.results import Failed, Holds, LawResult, NotClaimed, Violated
+from convform.conformance.reports.results import Failed, Holds, LawResult, NotClaimed, NotReached, Violated
 from convform.conformance.running.limits import excusing, narrowed, speaks_of
 from convform.conformance.running.shrink import shrink_numbers
-from convform.conformance.subjects.subject import Subject, SubjectGone
+from convform.conformance.subjects.subject import AHEAD, Subject, SubjectGone, ask_ahead, forget_ahead
+
+T = TypeVar("T")
 
 SHRINK_SECONDS = 2.0
 """Time after which a slow subject's counterexample is not made any smaller."""
@@ -42,6 +48,45 @@ SHRINK_DEATHS_SECONDS = 8.0
 """The same as `SHRINK_SECONDS` for a process that ends, and takes its time to start again."""
 
 
+@contextlib.contextmanager
+def without_files() -> Iterator[None]:
+    """Let Hypothesis keep nothing in the user's folder: what it would keep there is of no use to anybody."""
+    before = vars(configuration).get("__hypothesis_home_directory")
+    configuration.set_hypothesis_home_dir(Path(os.devnull, "hypothesis"))  # where no folder can be made
+    try:
+        yield
+    finally:
+        configuration.set_hypothesis_home_dir(before)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a law may cost.
+
+    Attributes
+    ----------
+    shrink
+        Whether to look for the smallest counterexample; the first one will do where only the fact counts.
+    shrink_known
+        Whether to do so for a known limit of the adapter as well.
+    has_died
+        Whether the process of the subject has ended in another law already, so that one more small case of
+        that is not worth the time.
+    until
+        When to stop, on the clock of `time.monotonic`; None for never.
+    """
+
+    shrink: bool = True
+    shrink_known: bool = True
+    has_died: bool = False
+    until: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return self.until is not None and time.monotonic() >= self.until
+
+
 @dataclass(frozen=True)
 class _Trial:
     """What is asked; its attributes are the parameters of `run_law`, and limits that have shown already."""
@@ -51,9 +96,7 @@ class _Trial:
     profile: Profile
     seed: int
     origin: str | None = None
-    shrink: bool = True
-    shrink_known: bool = True
-    has_died: bool = False
+    effort: Effort = Effort()
     left_out: tuple[KnownLimit, ...] = ()
 
     def looks_beyond(self, violation: Violation) -> bool:
@@ -86,9 +129,14 @@ class _Search:
     false_pass: float = 0.0
     deaths: int = 0
     shown: dict[KnownLimit, None] = field(default_factory=dict)
+    wasted: bool = False  # whether what was asked ahead was not what the law calls for first
+    cut: bool = False  # whether the time was over before all was asked
 
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case; None as well where it is left out or its violation passed over."""
+        if self.trial.effort.is_over:
+            self.cut = True
+            return None
         case = self.trial.subject.fitted(case)
         if self.trial.leaves_out(case):
             return None
@@ -101,7 +149,21 @@ class _Search:
         except SubjectGone as gone:
             violation = Violation.of(gone, case)
             self.deaths += 1
+        if violation is None and self.trial.law.lane != "contract":
+            self.trial.subject.remember(case, self.trial.law.check)
         return violation if violation is not None and self._keeps(violation) else None
+
+    def ask_ahead(self, cases: Sequence[Case]) -> None:
+        """Ask what will be asked anyhow, where answers take a while to come.
+
+        Laws about what calls do to one another are asked in their own order.
+        """
+        subject = self.trial.subject
+        self.wasted |= forget_ahead(subject.implementation)
+        law = self.trial.law
+        in_order = law.lane == "contract" and not law.of_process
+        if not (self.wasted or self.trial.effort.is_over or in_order):
+            ask_ahead(subject.implementation, [case for case in cases if subject.fitted(case) is case])
 
     def _keeps(self, violation: Violation) -> bool:
         """Note a violation; False if a limit excuses it that has shown already, or another one than the best.
@@ -131,17 +193,20 @@ class _Search:
     @property
     def exhausted(self) -> bool:
         """Whether shrinking has taken its time, or is not worth any."""
+        if self.trial.effort.is_over:
+            self.cut = True
+            return True
         if self.best is None or self.first_at is None or self.trial.looks_beyond(self.best):
             return False
-        if not self.trial.shrink_known and self.trial.is_known(self.best):
+        if not self.trial.effort.shrink_known and self.trial.is_known(self.best):
             return True
         seconds = time.perf_counter() - self.first_at
         if self.best.outcome is not None:
-            most = 1 if self.trial.has_died else DEATHS[self.best.outcome]
+            most = 1 if self.trial.effort.has_died else DEATHS[self.best.outcome]
             spent = self.deaths >= most or seconds > SHRINK_DEATHS_SECONDS
         else:
             spent = seconds > SHRINK_SECONDS
-        return not self.trial.shrink or spent
+        return not self.trial.effort.shrink or spent
 
 
 def _complexity(violation: Violation) -> tuple[object, ...]:
@@ -156,10 +221,7 @@ def run_law(
     profile: Profile,
     seed: int,
     origin: str | None = None,
-    *,
-    shrink: bool = True,
-    shrink_known: bool = True,
-    has_died: bool = False,
+    effort: Effort | None = None,
 ) -> LawResult:
     """Run one law on one subject.
 
@@ -175,20 +237,15 @@ def run_law(
         Seed of the run; the law derives its own from it, so laws can be run alone.
     origin
         What `convform.adapters.load` finds the adapter by, for the reproducer.
-    shrink
-        Whether to look for the smallest counterexample; the first one will do where only the fact counts.
-    shrink_known
-        Whether to do so for a known limit of the adapter as well.
-    has_died
-        Whether the process of the subject has ended in another law already, so that one more small case of
-        that is not worth the time.
+    effort
+        What it may cost.
 
     Returns
     -------
     LawResult
-        `Holds`, `Violated`, `NotClaimed` or `Failed`.
+        `Holds`, `Violated`, `NotClaimed`, `NotReached` or `Failed`.
     """
-    trial = _Trial(subject, law, profile, seed, origin, shrink, shrink_known, has_died)
+    trial = _Trial(subject, law, profile, seed, origin, effort or Effort())
     found = result = _run(trial)
     cases, seconds, shown = result.cases, result.seconds, list(_shown(result))
     # What is known of some cases must not hide what happens in others: ask again what no limit speaks of.
@@ -227,9 +284,13 @@ def _run(trial: _Trial) -> LawResult:
     search = _Search(trial)
     try:
         claimed = _look(search)
+        forget_ahead(subject.implementation)
     except AdapterError as error:
+        forget_ahead(subject.implementation)
         seconds = time.perf_counter() - search.started
         return Failed(*about, search.cases, seconds, reason=str(error))
+    if search.cut and search.best is None:
+        return NotReached(*about, search.cases, time.perf_counter() - search.started)
     if not claimed:
         return NotClaimed(*about, reason="no case of it lies within the claims")
     cases = search.cases
@@ -255,8 +316,9 @@ def _look(search: _Search) -> bool:
     source, profile = trial.law.source, trial.profile
     seed = zlib.crc32(f"{trial.seed} {trial.subject.operator.name} {trial.law.name}".encode())
     if isinstance(source, Listed):
-        for case in source.cases(trial.subject):
-            if search.attempt(case):
+        for batch in batches(source.cases(trial.subject), AHEAD):
+            search.ask_ahead(batch)
+            if any(search.attempt(case) or search.cut for case in batch):
                 break
         return search.cases > 0
     wide = profile.wide and isinstance(source, Drawn) and not source.costly
@@ -264,21 +326,27 @@ def _look(search: _Search) -> bool:
     if table.empty:
         return False
     if isinstance(source, Swept):
-        for geometry in table.sweep(profile.sweep, seed):
-            if _attempt(search, geometry):
-                _look_for_smaller(search, table.sweep(None, seed) if trial.shrink else iter(()))
-                break
+        for geometries in batches(table.sweep(profile.sweep, seed), AHEAD):
+            cases = [_built(search, geometry) for geometry in geometries]
+            search.ask_ahead(cases)
+            for case in cases:
+                if search.cut:
+                    return True
+                if search.attempt(case):
+                    _look_for_smaller(search, table.sweep(None, seed) if trial.effort.shrink else iter(()))
+                    return True
         return True
     _draw(search, source, table.strategy(), seed)
     return True
 
 
-def _attempt(search: _Search, geometry: Geometry) -> Violation | None:
+def _built(search: _Search, geometry: Geometry) -> Case:
+    """Make the case of a geometry, and note how likely it lets a wrong sum pass."""
     operator = search.trial.subject.operator
     if search.trial.law.lane == "exact" and operator.is_linear:
         values = 2 * value_range(operator, geometry) + 1
         search.false_pass = max(search.false_pass, 2 / values)
-    return search.attempt(build(operator, geometry))
+    return build(operator, geometry)
 
 
 def _look_for_smaller(search: _Search, geometries: Iterator[Geometry]) -> None:
@@ -288,42 +356,101 @@ def _look_for_smaller(search: _Search, geometries: Iterator[Geometry]) -> None:
         simplest = search.best.case.geometry
         if search.exhausted or simplest is None or geometry.complexity >= simplest.complexity:
             return
-        if _attempt(search, geometry):
+        if search.attempt(_built(search, geometry)):
             return
 
 
 def _draw(
     search: _Search, source: Drawn, strategy: hypothesis.strategies.SearchStrategy[Geometry], seed: int
 ) -> None:
-    """Let Hypothesis draw geometries and shrink a failing one."""
+    """Let Hypothesis draw geometries, judge them, and let it shrink a failing one.
+
+    It draws without waiting for answers first, so that many can be asked at once. Only where one of them
+    violates the law it draws the same again, and takes over from there.
+    """
     trial = search.trial
+    examples = trial.profile.costly if source.costly else trial.profile.drawn
     contents = 1 if source.costly else trial.profile.contents
+    drawn: list[Geometry] = []
+    _let_draw(drawn.append, strategy, seed, examples, (Phase.generate,))
+    failing, violation = _first_violation(search, drawn, contents)
+    if violation is None or not trial.effort.shrink:
+        return
+    position = -1
+
+    def test(geometry: Geometry) -> None:
+        nonlocal position
+        position += 1
+        found = None
+        if position == failing:
+            found = violation
+        elif position > failing and not search.exhausted:
+            found = next(_violations(search, [geometry], contents), (0, None))[1]
+        if found is not None:
+            # Hypothesis tells failures apart by where they are raised: raise them all here.
+            raise found
+
+    # The search has kept the simplest violation; a flaky one is a violation all the same.
+    with contextlib.suppress(Violation, Flaky):
+        _let_draw(test, strategy, seed, examples, (Phase.generate, Phase.shrink))
+
+
+def _let_draw(
+    test: Callable[[Geometry], None],
+    strategy: hypothesis.strategies.SearchStrategy[Geometry],
+    seed: int,
+    examples: int,
+    phases: tuple[Phase, ...],
+) -> None:
+    """Let Hypothesis run a test, as often as is said, from a seed."""
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=trial.profile.costly if source.costly else trial.profile.drawn,
+        max_examples=examples,
         database=None,
         deadline=None,
         derandomize=False,
-        phases=(Phase.generate, Phase.shrink) if trial.shrink else (Phase.generate,),
+        phases=phases,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
         print_blob=False,
         verbosity=Verbosity.quiet,
     )
     @hypothesis.given(strategy)
-    def test(geometry: Geometry) -> None:
-        if search.exhausted:
-            return
-        for index in range(contents):
-            violation = _attempt(search, _refilled(geometry, index))
-            if violation is not None and not trial.looks_beyond(violation):
-                # Hypothesis tells failures apart by where they are raised: raise them all here.
-                raise violation
+    def drawn(geometry: Geometry) -> None:
+        test(geometry)
 
-    # The search has kept the simplest violation; a flaky one is a violation all the same.
-    with contextlib.suppress(Violation, Flaky):
-        test()
+    drawn()
+
+
+def _first_violation(
+    search: _Search, geometries: Sequence[Geometry], contents: int
+) -> tuple[int, Violation | None]:
+    """Judge geometries until one violates the law: its position, and the violation."""
+    return next(_violations(search, geometries, contents), (len(geometries), None))
+
+
+def _violations(
+    search: _Search, geometries: Sequence[Geometry], contents: int
+) -> Iterator[tuple[int, Violation]]:
+    """Judge geometries, each with several contents; yield what ends the search, with its position."""
+    wanted = ((n, _refilled(one, index)) for n, one in enumerate(geometries) for index in range(contents))
+    for batch in batches(wanted, AHEAD):
+        cases = [_built(search, geometry) for _, geometry in batch]
+        search.ask_ahead(cases)
+        for (position, _), case in zip(batch, cases, strict=True):
+            if search.cut:
+                return
+            violation = search.attempt(case)
+            if violation is not None and not search.trial.looks_beyond(violation):
+                yield position, violation
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a row of items into lists of a size; the last one may be shorter."""
+    row = iter(items)
+    while batch := list(itertools.islice(row, size)):
+        yield batch
 
 
 def _refilled(geometry: Geometry, index: int) -> Geometry:

@@ -19,7 +19,7 @@ from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
-from convform.conformance.running.trial import run_law
+from convform.conformance.running.trial import Effort, run_law
 from convform.conformance.subjects.twin import adapter_of
 from convform.reference.misreadings.catalogue import MISREADINGS
 from convform.reference.misreadings.misreading import Misreading, misread
@@ -81,7 +81,7 @@ def kill(misreading: Misreading, operator: Operator, seed: int) -> Kill:
             for law in laws_of(operator):
                 if misreading.clause not in law.clauses:
                     continue
-                result = run_law(subject, law, QUICK, seed, shrink=False)
+                result = run_law(subject, law, QUICK, seed, effort=Effort(shrink=False))
                 cases += result.cases
                 if isinstance(result, Violated):
                     caught = law.name

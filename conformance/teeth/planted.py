@@ -24,7 +24,7 @@ from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import QUICK
 from convform.conformance.reports.results import Violated
 from convform.conformance.running.smoke import smoke
-from convform.conformance.running.trial import run_law
+from convform.conformance.running.trial import Effort, run_law
 from convform.conformance.subjects.twin import wrapper
 from convform.conformance.teeth.kills import RANK
 from convform.reference.call import Call
@@ -135,7 +135,7 @@ def plant(explanation: Explanation, operator: Operator, seed: int = 0) -> Plant:
         if subject is None:
             return Plant(names, operator.name, UNSEEN, (), "smoke", 0.0)
         for law in laws_of(operator):
-            result = run_law(subject, law, QUICK, seed, shrink=False)
+            result = run_law(subject, law, QUICK, seed, effort=Effort(shrink=False))
             if not isinstance(result, Violated):
                 continue
             started = time.perf_counter()

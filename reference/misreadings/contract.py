@@ -327,3 +327,20 @@ def _(operator: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None
     array = inputs[name]
     if array.ndim > rank:
         inputs[name] = array.reshape(-1, *array.shape[array.ndim - rank + 1 :])
+
+
+# --- CONTRACT-10: the answers are its own ----------------------------------------------------------------
+
+
+@PAGE.call_twist("answer kept for its shape", FAMILIES)
+def _(evaluate: Asked) -> Asked:
+    kept: dict[object, Outputs] = {}
+
+    def twisted(operator: str, inputs: Inputs, call: Call) -> Outputs:
+        shapes = tuple((name, array.shape, array.dtype) for name, array in arrays_of(inputs).items())
+        key = operator, call, shapes
+        if key not in kept:
+            kept[key] = evaluate(operator, inputs, call)
+        return {name: array.copy() for name, array in kept[key].items()}
+
+    return twisted

@@ -206,6 +206,17 @@ static int max_pool2d(void) {
     return 0;
 }
 
+/* What the program offers; the quotes of JSON within JSON are escaped, and these escapes once more by C. */
+#define Q "\\\""
+#define LOW_HIGH Q "claims" Q ":{" Q "padding" Q ":" Q "low-high" Q
+static const char *DESCRIPTION =
+    "{\"__metadata__\":{\"request\":\"0\",\"description\":\"{" Q "convform" Q ":1," Q "adapters" Q ":[{"
+    Q "name" Q ":" Q "in-c" Q "," Q "operators" Q ":{"
+    Q "conv2d" Q ":{" Q "takes" Q ":[" Q "x" Q "," Q "w" Q "," Q "b" Q "," Q "stride" Q "," Q "padding" Q ","
+    Q "dilation" Q "," Q "groups" Q "]," Q "bias_optional" Q ":true," LOW_HIGH "}},"
+    Q "max_pool2d" Q ":{" Q "takes" Q ":[" Q "x" Q "," Q "kernel" Q "," Q "stride" Q "," Q "padding" Q ","
+    Q "dilation" Q "," Q "ceil_mode" Q "]," LOW_HIGH "," Q "indices" Q ":true}}}}]}\"}}";
+
 int main(void) {
     uint64_t sizes[2];
     while (fread(sizes, 8, 2, stdin) == 2) {
@@ -217,7 +228,9 @@ int main(void) {
         header[sizes[1]] = 0;
         payload = body + sizes[1];
         snprintf(request, sizeof request, "%ld", strtol(text_of("request"), NULL, 10));
-        if (strncmp(text_of("operator"), "conv2d\"", 7) == 0)
+        if (strncmp(text_of("operator"), "describe\"", 9) == 0)
+            send(DESCRIPTION, NULL, 0, NULL, 0);
+        else if (strncmp(text_of("operator"), "conv2d\"", 7) == 0)
             conv2d();
         else
             max_pool2d();

@@ -128,9 +128,28 @@ const OPERATORS = {
   },
 };
 
+const DESCRIPTION = {
+  convform: 1,
+  adapters: [
+    {
+      name: "in-js",
+      operators: {
+        conv2d: { takes: "x w b stride padding dilation groups".split(" "), bias_optional: true },
+        max_pool2d: { takes: "x kernel stride padding dilation ceil_mode".split(" ") },
+      },
+    },
+  ],
+};
+DESCRIPTION.adapters[0].operators.conv2d.claims = { padding: "low-high" };
+DESCRIPTION.adapters[0].operators.max_pool2d.claims = { padding: "low-high", indices: true };
+
 for (let asked = receive(); asked !== null; asked = receive()) {
   const text = { request: asked.text.request };
   let answer = {};
+  if (asked.text.operator === "describe") {
+    send({ ...text, description: JSON.stringify(DESCRIPTION) }, {});
+    continue;
+  }
   try {
     answer = OPERATORS[asked.text.operator](asked.text, asked.arrays);
   } catch (error) {

@@ -1,7 +1,7 @@
 """The command line: ``convform check``, ``convform adapters``, ``convform spec``; one file a command.
 
-Exit codes: 0 conforms, 1 violates, 2 the command or the adapter is wrong, 3 the backend is not installed;
-130 interrupted. Whatever else goes wrong ends with 2: only a verdict may end with 1.
+Exit codes: 0 conforms, 1 violates, 2 the command or the adapter is wrong, 3 the backend is not installed,
+4 incomplete, 130 interrupted. Only the judge's own conclusion ends with 0.
 
 A command's file is imported when the command is run: nobody who reads the standard waits for the judge.
 """
@@ -16,9 +16,11 @@ from typing import Any
 
 import click
 
+from convform.conformance.doors.cli.standing import stand
+
 COMMANDS: Mapping[str, str] = {
     "adapters": "List the installed adapters with their claims and availability.",
-    "check": "Judge TARGET: an installed adapter's name, file.py, or file.py:name.",
+    "check": "Judge TARGET: an installed adapter's name, file.py, notebook.ipynb, or a program.",
     "infer": "Look at a homework FILE, call what it holds, and write the adapter for it.",
     "kill-matrix": "Run every misreading of the catalogue as a subject, and say which law catches it.",
     "matrix": "Judge the installed backends, or those of NAME; write matrix.md, .json and .html.",
@@ -35,6 +37,15 @@ class _Lazy(click.Group):
         listed = {name: click.Command(name, help=says) for name, says in COMMANDS.items()}
         super().__init__(commands=listed, **settings)
 
+    def main(self, *arguments: Any, **settings: Any) -> Any:
+        """Run, on firm ground: what the judge itself does not survive is no verdict."""
+        stand()
+        try:
+            return super().main(*arguments, **settings)
+        except Exception as error:
+            click.echo(f"error: convform itself failed: {type(error).__name__}: {error}", err=True)
+            sys.exit(2)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -49,7 +60,11 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="convform")
 def main() -> None:
-    """Judge implementations of im2col, convolution and pooling against a written standard."""
+    """Judge implementations of im2col, convolution and pooling against a written standard.
+
+    Exit codes: 0 conforms, 1 violates, 2 the command or the adapter file is wrong, 3 unavailable,
+    4 incomplete, 130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an ASCII terminal gets a "?" for what it cannot show
             stream.reconfigure(errors="replace")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
+from convform.adapters.process.sandbox import sandbox
 from convform.conformance.doors.cli import options
 from convform.conformance.doors.cli.progress import shown_bar
 from convform.conformance.doors.cli.telling import out, told, unwritable
-from convform.conformance.matrix.matrix import Run, exit_code, run_matrix, summary
+from convform.conformance.inference.targets import found, is_judged
+from convform.conformance.matrix.matrix import Guest, Run, exit_code, run_matrix, summary
+from convform.conformance.subjects.hosting import Hosting
 
 
 @click.command()
@@ -36,6 +40,9 @@ from convform.conformance.matrix.matrix import Run, exit_code, run_matrix, summa
     default=True,
     help="Run the ledger's programs in fresh interpreters (the default), or not.",
 )
+@options.SANDBOX
+@options.IN_PROCESS
+@options.ACCEPT_LIMITS
 @options.TRACEBACK
 def matrix(
     targets: tuple[str, ...],
@@ -47,18 +54,34 @@ def matrix(
     folder: Path,
     fresh: bool,
     reproduces: bool,
+    sandbox_kind: str,
+    in_process: bool,
+    accept_known_limits: bool,
     traceback: bool,
 ) -> None:
     """Judge the installed backends, or those of NAME; write matrix.md, .json and .html.
 
+    NAME may be a file or a program as well, as for check: with an adapter, or one that is inferred.
+
     Run it in the environment of each backend with the same --out, and one matrix is filled. A run that was
     interrupted goes on where it stopped.
     """
-    with told(traceback):
-        run = Run(profile, seed, jobs, fresh, reproduces, options.limits(deadline))
+    with told(traceback), ExitStack() as processes:
+        limits = options.limits(deadline)
+        run = Run(profile, seed, options.helpful(jobs, jobs), fresh, reproduces, limits)
+
+        def host(target: str) -> Guest | None:
+            if in_process or not is_judged(target):
+                return None
+            hosting = Hosting(sandbox(sandbox_kind), limits)
+            meant = found(target, hosting)
+            processes.callback(meant.close)
+            assert meant.options is not None
+            return Guest(meant.adapters, hosting, meant.options, accept_known_limits)
+
         with shown_bar("matrix") as bar:
             try:
-                data, names = run_matrix(targets, folder, run, bar)
+                data, names = run_matrix(targets, folder, run, bar, host)
             except OSError as error:
                 raise unwritable(folder, error) from None
         for line in summary(data, names):

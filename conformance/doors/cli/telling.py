@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from convform.adapters import AdapterError, Unavailable
-from convform.conformance.subjects.guard import Conduct, first_line, leave
-from convform.conformance.subjects.isolation import DiedOfImport
+from convform.adapters.process.guard import Conduct, first_line, leave
+from convform.conformance.doors.cli.outcome import Outcome
+from convform.conformance.subjects.hosting import Breach, DiedOfImport
 
-WRONG, NOT_INSTALLED, INTERRUPTED = 2, 3, 130
+VIOLATES, WRONG, NOT_INSTALLED, INTERRUPTED = 1, 2, 3, 130
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """A console whose reader may leave: what is told is lost then, and the exit code is not."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print, if anybody can still read it."""
+        try:
+            super().print(*objects, **how)
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence."""
+        silence(2 if self.stderr else 1)
+
+
+def silence(descriptor: int) -> None:
+    """Let nothing that is still written to a descriptor go anywhere, or fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+out = _Console(highlight=False)
+err = _Console(stderr=True, highlight=False)
 
 
 def message(kind: str, text: str, hint: str | None) -> Text:
@@ -48,38 +75,92 @@ class Problem(click.ClickException):
 
 
 @contextmanager
-def told(traceback: bool) -> Iterator[None]:
-    """Turn whatever goes wrong into one sentence, a hint and an exit code."""
+def told(traceback: bool, outcome: Outcome | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong into one sentence, a hint and an exit code; and write what was judged.
+
+    Parameters
+    ----------
+    traceback
+        Whether to show that of an error, too.
+    outcome
+        The report of the command, which is written in any case.
+    """
     before = Conduct()
-    try:
-        with _sentences(traceback):
-            yield
-    except click.ClickException as problem:
-        if not before.left_behind:
-            raise
-        problem.show()
-        leave(problem.exit_code, before)
+    with _termination():
+        try:
+            with _sentences(traceback, outcome):
+                yield
+        except click.ClickException as problem:
+            _written(outcome, problem)
+            if not before.left_behind:
+                raise
+            problem.show()
+            leave(problem.exit_code, before)
 
 
 @contextmanager
-def _sentences(traceback: bool) -> Iterator[None]:
+def _termination() -> Iterator[None]:
+    """Take the wish of the system that this ends as an interruption: nothing is left behind then."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        asked = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, asked)
+
+
+def _written(outcome: Outcome | None, problem: click.ClickException) -> None:
+    """Write the report of a run without a verdict."""
+    if outcome is None:
+        return
+    kind, hint = getattr(problem, "kind", "error"), getattr(problem, "hint", None)
+    try:
+        outcome.write(problem.exit_code, {"kind": kind, "message": problem.message, "hint": hint})
+    except OSError as error:
+        assert outcome.file is not None
+        unwritable(outcome.file, error).show()
+
+
+@contextmanager
+def _sentences(traceback: bool, outcome: Outcome | None) -> Iterator[None]:
     try:
         yield
     except click.ClickException:
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is short
+        report = getattr(interrupt, "report", None)  # of what was judged until then
+        if outcome is not None and report is not None:
+            outcome.reports.append(report)
         raise Problem("there is no verdict", None, "interrupted", INTERRUPTED) from None
     except Exception as error:
         if traceback:
             err.print_exception(show_locals=False)
-        if isinstance(error, Unavailable):
-            raise Problem(str(error), error.hint, "unavailable", NOT_INSTALLED) from None
-        if isinstance(error, DiedOfImport):
-            raise Problem(str(error), error.hint, error.outcome) from None
-        if isinstance(error, AdapterError):
-            raise Problem(str(error), error.hint) from None
-        said = f"convform itself failed: {type(error).__name__}: {first_line(str(error))}"
-        raise Problem(said, None if traceback else "please report it, with what --traceback prints") from None
+        raise _problem(error, outcome, traceback) from None
+
+
+def _problem(error: Exception, outcome: Outcome | None, traceback: bool) -> Problem:
+    """The sentence that an error is told in."""
+    if isinstance(error, Unavailable):
+        return Problem(str(error), error.hint, "unavailable", NOT_INSTALLED)
+    if isinstance(error, Breach):
+        return Problem(str(error), error.hint, "violates", VIOLATES)
+    if isinstance(error, DiedOfImport):
+        return Problem(str(error), error.hint, error.outcome)
+    if isinstance(error, AdapterError):
+        return Problem(str(error), error.hint)
+    if isinstance(error, OSError) and outcome is not None and outcome.written and outcome.file is not None:
+        return unwritable(outcome.file, error)
+    said = f"convform itself failed: {type(error).__name__}: {first_line(str(error))}"
+    return Problem(said, None if traceback else "please report it, with what --traceback prints")
 
 
 def unwritable(file: Path, why: OSError | str) -> Problem:

@@ -370,12 +370,12 @@ def _without_input(conduct: Conduct) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[Conduct]:
+def quiet(conduct: Conduct | None = None) -> Iterator[Conduct]:
     """Catch what is printed while a file is imported, and give it no input.
 
     Settings stay as the file leaves them: they are those that its functions were written for.
     """
-    conduct = Conduct()
+    conduct = conduct or Conduct()
     streams = sys.stdout, sys.stderr, sys.stdin
     folder = _folder()
     caught, sys.stdin = conduct.streams()
