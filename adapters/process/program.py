@@ -67,7 +67,6 @@ class Program:
             for name in takes.split()
         ]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.in_own_process = True  # type: ignore[attr-defined]
         return call
 
     def close(self) -> None:

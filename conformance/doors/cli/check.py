@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -133,7 +134,10 @@ def _meant(target: str, hosts: options.Hosts, setting: Setting) -> tuple[Found, 
             call_seconds=min(limits.call_seconds, setting.seconds),
             start_seconds=min(limits.start_seconds, setting.seconds),
         )
-    if not is_judged(target) or hosts.in_process:
+    alone = os.name == "posix"
+    if not alone and is_judged(target) and not hosts.in_process:
+        aside("this system has no processes of the kind that hold a subject: it is judged in process")
+    if not is_judged(target) or hosts.in_process or not alone:
         with quiet() as importing:
             meant = found_here(target)
         printed, setting = importing.printed.text, replace(setting, limits=limits)
