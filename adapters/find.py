@@ -275,15 +275,17 @@ def _import_file(path: Path) -> ModuleType:
     module.__file__ = str(full)
     cells = notebook.code_of(path) if path.suffix == ".ipynb" else None
     try:
+        text = b"" if cells is not None else full.read_bytes()
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}") from None
+    try:
         # Compiled here and not by the import system, whose cache of bytecode can be a second too old.
         codes = cells
         if codes is None:
-            codes = [compile(full.read_bytes(), str(full), "exec", dont_inherit=True)]
+            codes = [compile(text, str(full), "exec", dont_inherit=True)]
         with _homework_imports(full.parent, module):
             for code in codes:
                 exec(code, vars(module))
-    except OSError as error:
-        raise NotFound(f"{path} cannot be read: {error.strerror}") from None
     except (Exception, SystemExit) as error:
         raise _import_problem(str(path), error, full) from error
     return module

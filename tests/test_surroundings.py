@@ -243,6 +243,28 @@ def test_a_signal_in_the_middle(work, number, kind, jobs):
     assert [path.name for path in temporary.iterdir() if "convform" in path.name] == []
 
 
+AT_A_BAD_MOMENT = """
+import gc, os, signal
+def kill(phase, info):
+    if callable(signal.getsignal(signal.SIGTERM)):
+        gc.callbacks.remove(kill)
+        os.kill(os.getpid(), signal.SIGTERM)
+gc.callbacks.append(kill)
+from convform.conformance.doors.cli import main
+main()
+"""
+
+
+def test_a_signal_while_garbage_is_collected_is_not_lost(work):
+    # What a callback of the collector raises is printed, and forgotten; Hypothesis has one.
+    (work / "command.py").write_text(AT_A_BAD_MOMENT, encoding="utf-8")
+    options = " ".join([*QUICKLY, *PLAIN, "--json", REPORT])
+    before = f"exec {sys.executable} -P command.py check slow.py {options}"
+    run = run_in(work.parent, [], before=before)
+    assert run.code == 130, run.said
+    read_report(work / REPORT, run)
+
+
 # ---------------------------------------------------------------------------------------------- options
 
 
@@ -398,4 +420,3 @@ def test_a_table_of_the_answers_to_one_seed_is_caught_with_another(work):
     run = judged(work, "replays.py", "--seed", "random", "--json", REPORT)
     assert run.code == 1, run.said
     assert read_report(work / REPORT, run)["seed"] != 0
-    assert sys.executable

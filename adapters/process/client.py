@@ -152,6 +152,7 @@ class Process:
         self._number = 0
         self._asked = 0  # of the process that runs
         self._greeting: dict[str, str] = {}
+        self._introduced = False
         self._running: Running | None = None
         self._bury: weakref.finalize[..., Any] | None = None
         self._earlier: dict[str, Received] = {}
@@ -232,7 +233,8 @@ class Process:
                 return self._fetch(number, operator, arguments, adapter)
             except RaisedElsewhere as error:
                 # NumPy's own is called _ArrayMemoryError.
-                if self._asked == 1 or not error.kind.endswith("MemoryError"):
+                short = error.kind.endswith("MemoryError") and self._running is not None
+                if not (short and self._asked > 1 and self._running.is_large):  # type: ignore[union-attr]
                     raise
             # What a library keeps of earlier calls takes of the memory that it may have, which is our limit
             # and not its own: in a fresh process, it has all of that for this call.
@@ -352,28 +354,39 @@ class Process:
         self._earlier = {}
         self._ahead = {}
 
-    def _started(self) -> Running:
+    def begin(self) -> None:
+        """Start the process, and ask what it offers; whoever needs it waits for that."""
         if self._running is not None:
-            return self._running
+            return
         self._running = running = Running(
             self.command, self.limits, self.environment, self.sandbox, worker=self.worker, hides=self.hides
         )
         self._bury = weakref.finalize(self, running.end)
         self._asked = self._bare = 0
+        self._introduced = not self.describes
         if self.describes:
             with self._burying():
                 running.send(frames.encode({"request": "0", "operator": DESCRIBE, "convform": "1"}, {}))
-                said, _ = running.receive(self.limits.start_seconds)
-                self._note_conduct(said, running)
-                if said.get("wrong"):
-                    hint = printable(said.get("hint", "")) or None
-                    trace = printable_lines(said.get("traceback", ""))
-                    raise CannotStart(printable(said["wrong"]), hint, said.get("kind", ""), trace)
-                if said.get("request") != "0":
-                    raise ProtocolError("did not answer request '0', which asks what it offers")
-            running.sharing = self.worker and "shared" in said
-            self._greeting = said
-            self.printed_at_start = running.take_said()
+
+    def _started(self) -> Running:
+        self.begin()
+        running = self._running
+        assert running is not None
+        if self._introduced:
+            return running
+        with self._burying():
+            said, _ = running.receive(self.limits.start_seconds)
+            self._note_conduct(said, running)
+            if said.get("wrong"):
+                hint = printable(said.get("hint", "")) or None
+                trace = printable_lines(said.get("traceback", ""))
+                raise CannotStart(printable(said["wrong"]), hint, said.get("kind", ""), trace)
+            if said.get("request") != "0":
+                raise ProtocolError("did not answer request '0', which asks what it offers")
+        self._introduced = True
+        running.sharing = self.worker and "shared" in said
+        self._greeting = said
+        self.printed_at_start = running.take_said()
         return running
 
     def _read(
@@ -414,7 +427,7 @@ class Process:
         self._note_remarks(metadata.get("remarks", "[]"))
         try:
             breaches = json.loads(metadata.get("breaches", "[]"))
-            new = [printable(says) for says in breaches[:20]]
+            new = [printable(str(says)) for says in breaches[:20]]
             self._remarks += [(says, "") for says in dict.fromkeys(new) if says not in self._breaches]
             self._breaches += new
             aloud = int(metadata.get("aloud", "-1"))
@@ -428,7 +441,7 @@ class Process:
     def _note_remarks(self, text: str) -> None:
         """Note what a worker says of a call: ``[["read standard input, …", "conv2d"], …]``."""
         try:
-            remarks = [(printable(says), printable(operator)) for says, operator in json.loads(text)]
+            remarks = [(printable(str(says)), printable(str(who))) for says, who in json.loads(text)[:100]]
         except (ValueError, TypeError, RecursionError):
             raise ProtocolError(f"'remarks' is {printable(text)[:60]!r}, expected a list of pairs") from None
         self._remarks += remarks[:100]

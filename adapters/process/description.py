@@ -21,8 +21,8 @@ VERSION = 1
 """Version of the protocol."""
 
 MOST_ADAPTERS, MOST_LIMITS, MOST_SWITCHES = 32, 500, 100
-LONGEST = 2000
-"""Characters of one text."""
+LONGEST, MOST_DESCRIBED = 2000, 500_000
+"""Characters of one text, and of the whole."""
 
 _LAYOUTS = ("input", "weight", "bias", "columns", "output")
 _OF_ADAPTER = (*_LAYOUTS, "version", "install", "unavailable")
@@ -211,8 +211,9 @@ _KINDS = {str: "a text", list: "a list", dict: "an object", bool: "true or false
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value) or len(value) > 200:
-        raise ProtocolError(f"{where}: {printable(repr(value))[:60]}, expected a list of names")
+    named = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if not named or len(set(value)) < len(value) or len(value) > 200:
+        raise ProtocolError(f"{where}: {printable(repr(value))[:60]}, expected a list of names, each once")
     return tuple(_text(name) for name in value)
 
 

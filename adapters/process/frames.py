@@ -112,7 +112,7 @@ def encode(metadata: Mapping[str, str], arrays: Mapping[str, Array]) -> list[mem
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
         if little.nbytes:
             pieces.append(little.reshape(-1).view(np.uint8).data)
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     text += b" " * (-len(text) % 8)
     start = PREFIX.pack(8 + len(text) + end) + PREFIX.pack(len(text)) + text
     return [memoryview(start), *pieces]

@@ -106,6 +106,7 @@ class Hearing:
     def install(self) -> None:
         """Listen from now on."""
         sys.addaudithook(self._heard)
+        sys.addaudithook(_keeper(self.hidden))
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -152,7 +153,7 @@ class Hearing:
         said = repr(arguments).lower()
         if "python" in said or "convform" in said:
             self.breaches.append(f"started a process that could know the answers{self._place()}")
-            raise PermissionError(1, "without a sandbox, no other Python may be started here")
+            raise RuntimeError("without a sandbox, no other Python may be started here")
 
     def _tell(self, says: str, event: str, arguments: tuple[Any, ...]) -> None:
         named = arguments[0] if arguments and event in _NAMES_FILES else None
@@ -192,6 +193,33 @@ class Hearing:
         if says not in self._told:
             self._told.add(says)
             self.note(says)
+
+
+def _keeper(hidden: Sequence[str]) -> Callable[[str, tuple[Any, ...]], None]:
+    """Make a hook that refuses the files in some folders, by whatever name, and that nobody can find.
+
+    A subject can change whatever it can reach, a `Hearing` for example. This function is held by nothing but
+    the interpreter, calls nothing that is written in Python, and refuses those who would look for it.
+    """
+    places = (
+        os.path.join(root, name) for place in hidden for root, _, names in os.walk(place) for name in names
+    )
+    kept = frozenset((status.st_dev, status.st_ino) for status in map(os.stat, places))
+    status_of, refusal = os.stat, PermissionError
+    seen = ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_frames")
+
+    def keep(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and kept:
+            try:
+                status = status_of(arguments[0])
+            except (OSError, TypeError, ValueError):
+                return
+            if (status.st_dev, status.st_ino) in kept:
+                raise refusal(13, "the standard's answers are hidden here")
+        elif event in seen:
+            raise refusal(1, f"{event} is refused here")
+
+    return keep
 
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGPIPE", "SIGXCPU")

@@ -27,6 +27,7 @@ from convform.adapters.process.errors import (
 )
 from convform.adapters.process.sandbox import Cell, Sandbox
 from convform.adapters.process.shared import ELSEWHERE, KEPT, SHARED_BYTES, VARIABLE, SharedMemory, create
+from convform.adapters.process.wishes import heed
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ class Running:
                     self.poll.register(self.to, select.POLLOUT)
                 else:
                     self.poll.unregister(self.to)
+            heed()
             now = time.monotonic()
             if now >= deadline:
                 if self.worker:
@@ -267,6 +269,11 @@ class Running:
             process = min((child for child, parent in above.items() if parent == process), default=process)
         return process
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the process holds a good part of the memory that it may have."""
+        return _resident_bytes(self._inmost()) > self.limits.memory_bytes // 4
+
     def _before_it_was_asked(self) -> None:
         """Something happened since the last answer: words on standard error may, nothing else."""
         self._listen()
@@ -330,7 +337,7 @@ class Running:
         # Of more than anybody will read, only the number of lines counts.
         said = self._said + b"\n" * min(self._more_lines, _MOST_LINES)
         self._said, self._more_lines = b"", 0
-        return said.decode("utf-8", "replace")
+        return "\n".join(printable(line, _LAST_WORDS) for line in said.decode("utf-8", "replace").split("\n"))
 
     def words(self) -> str:
         """Return the end of what was said on standard error."""

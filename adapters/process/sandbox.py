@@ -153,6 +153,7 @@ class Cell:
 
     def _bubblewrap(self) -> list[str]:
         words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+        words += ["--cap-drop", "ALL"]  # root would keep them, and could take walls down
         words += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
         for device in sorted(str(path) for path in Path("/dev").glob("nvidia*")):
             words += ["--dev-bind-try", device, device]

@@ -37,7 +37,8 @@ from convform.adapters.process.client import (
     UNUSUAL_DTYPES,
     WATCHED_BYTES,
 )
-from convform.adapters.process.description import describe
+from convform.adapters.process.description import LONGEST, MOST_DESCRIBED, describe
+from convform.adapters.process.errors import printable
 from convform.adapters.process.guard import (
     Conduct,
     Guarded,
@@ -141,7 +142,8 @@ class Worker:
     """Answers requests with the wrappers of adapters."""
 
     def __init__(self, adapters: Sequence[Adapter], watch: Watch) -> None:
-        self.adapters = {adapter.name: adapter for adapter in adapters}
+        # By the names under which the judge knows them.
+        self.adapters = {printable(adapter.name, LONGEST): adapter for adapter in adapters}
         self.watch = watch
         # What the last calls returned, and a copy of it: kept alive to see it used again, or overwritten.
         self._earlier: dict[str, tuple[Array, Array]] = {}
@@ -312,6 +314,7 @@ class Pipes:
     def __init__(self) -> None:
         self.requests, self.answers = os.dup(0), os.dup(1)
         self._came = bytearray()  # of requests that nobody has read yet
+        self._owner = os.getpid()
         # The pipes are the judge's: the subject reads nothing, and what it prints goes to standard error.
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -323,6 +326,7 @@ class Pipes:
 
     def read(self) -> Answer | None:
         """Read one frame; None where the judge has nothing more to ask."""
+        self._leave_if_forked()
         prefix = np.empty(8, np.uint8)
         if not self._fill(prefix):
             return None
@@ -339,6 +343,7 @@ class Pipes:
 
         The list is emptied: with its arrays goes what they may be views of, the request.
         """
+        self._leave_if_forked()
         pieces = self.shared[1].put(frame) if self.shared and may_share else list(frame)
         frame.clear()
         if self._request is not None and self._request() is not None:
@@ -350,6 +355,11 @@ class Pipes:
                 written -= len(pieces.pop(0))
             if written:
                 pieces[0] = pieces[0][written:]
+
+    def _leave_if_forked(self) -> None:
+        """A child that a subject has forked, and that has come back from its code, serves nobody."""
+        if os.getpid() != self._owner:
+            os._exit(0)
 
     def _fill(self, array: Array) -> bool:
         """Read until an array of bytes is full; False if the input ends before."""
@@ -417,12 +427,16 @@ def _introduced(options: Options) -> tuple[dict[str, str], list[Adapter]]:
     """Import the subject: what there is to say of it, and its adapters, none where something is wrong."""
     try:
         adapters = find(options.target)
-        return {"description": describe(adapters)}, adapters
+        description = describe(adapters)
+        if len(description) <= MOST_DESCRIBED:
+            return {"description": description}, adapters
+        said = {"wrong": f"{options.target}: it takes {len(description)} characters to describe"}
     except AdapterError as error:
-        said = {"wrong": error.message, "hint": error.hint or "", "kind": type(error).__name__}
+        said = {"wrong": error.message[:LONGEST], "hint": (error.hint or "")[:LONGEST]}
+        said["kind"] = type(error).__name__
         said["traceback"] = traceback.format_exc()[-4000:]
     except BaseException as error:
-        raised = f"{type(error).__name__}: {_message(error)}".removesuffix(": ")
+        raised = f"{type(error).__name__}: {_message(error)}".removesuffix(": ")[:LONGEST]
         said = {"wrong": f"{options.target}: raised {raised} while it was imported", "kind": "BrokenFile"}
     return said, []
 

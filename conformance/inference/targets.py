@@ -7,6 +7,7 @@ where a file holds no adapter, another process infers one first.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,8 +18,12 @@ from convform.adapters import Adapter, AdapterError, find
 from convform.adapters.errors import NoAdapter
 from convform.adapters.find import is_installed, split_target
 from convform.adapters.process.errors import printable
+from convform.adapters.process.plain_text import plain
 from convform.adapters.process.worker import Options
-from convform.conformance.subjects.hosting import Hosted, Hosting, hosted, is_program, started
+from convform.conformance.subjects.hosting import Hosted, Hosting, hosted, is_program, nothing, started
+
+LONGEST_HOMEWORK = 1 << 26
+"""Bytes of a file that is judged, the pictures of a notebook included."""
 
 LONGEST_ADAPTER = 1 << 18
 """Characters of an adapter file that is inferred."""
@@ -93,10 +98,12 @@ def is_judged(target: str) -> bool:
     place = split_target(target)[0]
     if is_installed(place):
         return False
+    if len(os.path.basename(place)) > 255:
+        raise AdapterError(f"{place[:60]}…: no file has so long a name")
     return place.endswith((".py", ".ipynb")) or Path(place).exists() or "/" in place or "\\" in place
 
 
-def found(target: str, hosting: Hosting) -> Found:
+def found(target: str, hosting: Hosting, meanwhile: Callable[[], object] = nothing) -> Found:
     """Find the adapters of a target, where nothing of a file is run in this process.
 
     Parameters
@@ -105,6 +112,8 @@ def found(target: str, hosting: Hosting) -> Found:
         What `convform.adapters.find` takes, or a program.
     hosting
         How a file or program is hosted.
+    meanwhile
+        Called while its process starts: the judge may have much to import.
 
     Raises
     ------
@@ -115,23 +124,33 @@ def found(target: str, hosting: Hosting) -> Found:
         return Found(tuple(find(target)), target)
     if is_program(target) or not _needs_inference(target):
         try:
-            return _served(hosting, Options(target, forbid=hosting.forbid), target)
+            return _served(hosting, Options(target, forbid=hosting.forbid), target, meanwhile=meanwhile)
         except NoAdapter as missing:
-            return _inferred(target, hosting, missing)
-    return _inferred(target, hosting, NoAdapter(f"there is no adapter in {target}"))
+            return _inferred(target, hosting, missing, meanwhile)
+    return _inferred(target, hosting, NoAdapter(f"there is no adapter in {target}"), meanwhile)
 
 
 def _needs_inference(target: str) -> bool:
     """Whether a file never speaks of adapters; one that does may still hold none."""
     place = Path(split_target(target)[0])
     try:
-        return place.is_file() and b"dapter" not in place.read_bytes()
+        if not place.is_file():
+            return False
+        if (size := place.stat().st_size) > LONGEST_HOMEWORK:
+            raise AdapterError(f"{target} has {size} bytes, expected {LONGEST_HOMEWORK} at most")
+        return b"dapter" not in place.read_bytes()
     except OSError:
         return False
 
 
-def _served(hosting: Hosting, options: Options, shown: str, missing: Sequence[str] = ()) -> Found:
-    guest: Hosted = hosted(hosting, options)
+def _served(
+    hosting: Hosting,
+    options: Options,
+    shown: str,
+    missing: Sequence[str] = (),
+    meanwhile: Callable[[], object] = nothing,
+) -> Found:
+    guest: Hosted = hosted(hosting, options, meanwhile)
     return Found(tuple(guest.adapters), shown, tuple(missing), options, guest.printed, (guest.close,))
 
 
@@ -157,7 +176,9 @@ class Written:
     breaches: tuple[str, ...]
 
 
-def written_for(target: str, file: Path, hosting: Hosting) -> Written:
+def written_for(
+    target: str, file: Path, hosting: Hosting, meanwhile: Callable[[], object] = nothing
+) -> Written:
     """Infer the adapter of a file in a process of its own.
 
     Parameters
@@ -168,6 +189,8 @@ def written_for(target: str, file: Path, hosting: Hosting) -> Written:
         Where the adapter will lie.
     hosting
         How the file is hosted.
+    meanwhile
+        Called while the process starts.
 
     Raises
     ------
@@ -176,6 +199,8 @@ def written_for(target: str, file: Path, hosting: Hosting) -> Written:
     """
     process = hosting.python(Task(target, str(file), hosting.forbid).command(), hides=False)
     try:
+        process.begin()
+        meanwhile()
         said = started(process, target, INFERRING)
     finally:
         process.close(grace=0)
@@ -189,18 +214,22 @@ def written_for(target: str, file: Path, hosting: Hosting) -> Written:
     return Written(said.get("text", "")[:LONGEST_ADAPTER], tuple(notes[:200]), printed, process.breaches)
 
 
-def _inferred(target: str, hosting: Hosting, without: NoAdapter) -> Found:
+def _inferred(target: str, hosting: Hosting, without: NoAdapter, meanwhile: Callable[[], object]) -> Found:
     """Infer the adapter of a file in one process, and serve it in another."""
     folder = tempfile.TemporaryDirectory(prefix="convform-")
     file = Path(folder.name, adapter_file(target))
     try:
         try:
-            written = written_for(target, file, hosting)
+            written = written_for(target, file, hosting, meanwhile)
         except AdapterError as error:
             if type(error) is AdapterError:
                 raise AdapterError(f"{without.message}, and {error.message}", error.hint) from None
             raise
-        file.write_text(written.text, encoding="utf-8")
+        stem = Path(split_target(target)[0]).stem
+        try:
+            file.write_text(plain(written.text, stem), encoding="utf-8")
+        except AdapterError as error:
+            raise AdapterError(f"{target}: {error.message}", error.hint) from None
         missing = [text for certainty, text in written.notes if certainty == "not found"]
         options = Options(str(file), of=target, forbid=hosting.forbid)
         meant = _served(hosting, options, adapter_file(target), missing)

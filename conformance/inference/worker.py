@@ -18,6 +18,7 @@ from pathlib import Path
 from convform.adapters.errors import AdapterError
 from convform.adapters.find import import_file, split_target
 from convform.adapters.process import frames
+from convform.adapters.process.description import LONGEST
 from convform.adapters.process.guard import quiet, watching
 from convform.adapters.process.hearing import Hearing
 from convform.adapters.process.sandbox import ANSWERS, folders_of
@@ -54,7 +55,8 @@ def main(text: str) -> None:
                 inferred = infer_module(module, file, name, Path(task.file).resolve().parent)
             said = {"text": inferred.text, "notes": json.dumps(inferred.notes)}
         except AdapterError as error:
-            said = {"wrong": error.message, "hint": error.hint or "", "kind": type(error).__name__}
+            said = {"wrong": error.message[:LONGEST], "hint": (error.hint or "")[:LONGEST]}
+            said["kind"] = type(error).__name__
             said["traceback"] = traceback.format_exc()[-4000:]
         except BaseException as error:
             said = {"wrong": f"{task.target}: raised {type(error).__name__}", "kind": "BrokenFile"}

@@ -17,7 +17,7 @@ import platform
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +35,7 @@ from convform.conformance.laws.violation import CRASHED, TIMED_OUT
 from convform.conformance.matrix.ledger import SHOWN, Divergence, Entry, divergences, merged, reproduce
 from convform.conformance.matrix.pages import html, markdown
 from convform.conformance.reports.results import BROKEN, CONFORMS, INCOMPLETE, Failed, OperatorReport
-from convform.conformance.running.jobs import JudgeEnded, judged, pool
+from convform.conformance.running.jobs import JudgeEnded, finished, judged, pool
 from convform.conformance.running.judge import judge
 from convform.conformance.running.preparing import Setting, selected_operators, switches_of
 from convform.conformance.running.smoke import smoke
@@ -366,7 +366,7 @@ def _judge_operators(
     try:
         with pool(min(jobs, len(left))) as processes:
             futures = {processes.submit(judge_operator, setting, operator): operator for operator in left}
-            for future in as_completed(futures):
+            for future in finished(futures):
                 unit = future.result()
                 del left[futures[future]]
                 yield futures[future], unit

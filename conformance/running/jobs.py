@@ -11,18 +11,24 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.process.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
+from convform.adapters.process.wishes import heed
 from convform.conformance.laws.index import laws_of
 from convform.conformance.reports.results import Holds, LawResult, OperatorReport, Violated
 from convform.conformance.running.judge import Progress, as_listed, diagnosed, in_drawn_order
@@ -32,6 +38,8 @@ from convform.conformance.running.smoke import SMOKE, smoke
 from convform.conformance.running.trial import Effort, run_law, without_files
 from convform.conformance.subjects.hosting import hosted, isolated
 from convform.conformance.subjects.subject import Subject
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def in_parallel(
             futures: dict[Future[Done], tuple[str, str]] = {
                 processes.submit(_run_law, setting, *key, has_died, until): key for key in keys
             }
-            for future in as_completed(futures):
+            for future in finished(futures):
                 key = futures[future]
                 done[key] = future.result()
                 note(*key)
@@ -161,15 +169,18 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         If one of them ends before its work is done.
     """
     # A homework called queue.py in the current folder must not replace Python's.
-    before, others = os.environ.get("PYTHONSAFEPATH"), set(multiprocessing.active_children())
-    os.environ["PYTHONSAFEPATH"] = "1"
+    others = set(multiprocessing.active_children())
+    # What they put aside lies in a folder of this process, which is there to remove it whatever happens.
+    folder = tempfile.TemporaryDirectory(prefix="convform-", ignore_cleanup_errors=True)
+    settings = {"PYTHONSAFEPATH": "1", "TMPDIR": folder.name}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
     try:
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as processes:
             try:
                 yield processes
             except BaseException:
-                for child in set(multiprocessing.active_children()) - others:
-                    child.kill()
+                _end(set(multiprocessing.active_children()) - others)
                 processes.shutdown(cancel_futures=True)
                 raise
     except BrokenProcessPool:
@@ -178,15 +189,37 @@ def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
             "judge it in a process of its own: --isolate, or without --in-process",
         ) from None
     finally:
-        if before is None:
-            os.environ.pop("PYTHONSAFEPATH", None)
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        folder.cleanup()
+
+
+def _end(children: Collection[BaseProcess]) -> None:
+    """Let processes end their subjects, and end those that do not."""
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + 2
+    for child in children:
+        child.join(max(until - time.monotonic(), 0))
+        child.kill()
+
+
+def finished(futures: Iterable[Future[_Result]]) -> Iterator[Future[_Result]]:
+    """Futures as they are done; between two of them, the wish that all this ends is heeded."""
+    left = set(futures)
+    while left:
+        heed()
+        done, left = wait_for(left, timeout=0.2, return_when=FIRST_COMPLETED)
+        yield from done
 
 
 def _begin() -> None:
-    """Leave interrupts to the process that started this one, and end with it."""
+    """Leave interrupts to the process that started this one, and end with it, or when it says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # subjects are ended on the way out
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, configuration
 from hypothesis.errors import Flaky
 
 from convform.adapters import AdapterError, KnownLimit
+from convform.adapters.process.wishes import heed
 from convform.conformance.cases.case import Case, build, value_range
 from convform.conformance.cases.geometry import Geometry, tables
 from convform.conformance.laws.law import Drawn, Law, Listed, Profile, Swept
@@ -134,6 +135,7 @@ class _Search:
 
     def attempt(self, case: Case) -> Violation | None:
         """Run the law on one case; None as well where it is left out or its violation passed over."""
+        heed()
         if self.trial.effort.is_over:
             self.cut = True
             return None

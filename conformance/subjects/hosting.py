@@ -95,7 +95,11 @@ class Hosted:
         self.process.close()
 
 
-def hosted(hosting: Hosting, options: Options) -> Hosted:
+def nothing() -> None:
+    """Do nothing while a process starts."""
+
+
+def hosted(hosting: Hosting, options: Options, meanwhile: Callable[[], object] = nothing) -> Hosted:
     """Start the process of a target, and ask what it offers.
 
     Parameters
@@ -104,6 +108,8 @@ def hosted(hosting: Hosting, options: Options) -> Hosted:
         How.
     options
         The target, and what it may do.
+    meanwhile
+        Called while it starts.
 
     Raises
     ------
@@ -113,6 +119,8 @@ def hosted(hosting: Hosting, options: Options) -> Hosted:
     """
     process = hosting.process(options)
     try:
+        process.begin()
+        meanwhile()
         answer = started(process, options.of or options.target)
         try:
             adapters = adapters_of(

@@ -138,6 +138,32 @@ SANDBOX = click.option(
     show_default=True,
     help="What holds a file or program; require refuses to do without.",
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line of ``check`` asks for.
+
+    Attributes
+    ----------
+    operators, profile, level, seed, everything, jobs
+        The options of these names; a seed of None is to be drawn.
+    seconds
+        What the run may take; None for as long as it takes.
+    hosts
+        How files and programs are hosted.
+    """
+
+    operators: tuple[str, ...]
+    profile: str
+    level: str
+    seed: int | None
+    everything: bool
+    jobs: int
+    seconds: float | None
+    hosts: Hosts
+
+
 ACCEPT_LIMITS = click.option(
     "--accept-known-limits", is_flag=True, help="Let known limits that a file lists itself excuse it."
 )

@@ -69,6 +69,8 @@ def unfit(file: Path, subjects: Sequence[str]) -> str | None:
     subjects
         Files that are judged, and must not be overwritten.
     """
+    if len(file.name) > 255:
+        return "no file has so long a name"
     if file.is_dir():
         return "it is a folder"
     if not file.parent.is_dir():

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from convform.adapters import AdapterError, Unavailable
 from convform.adapters.process.guard import Conduct, first_line, leave
+from convform.adapters.process.wishes import heard
 from convform.conformance.doors.cli.outcome import Outcome
 from convform.conformance.subjects.hosting import Breach, DiedOfImport
 
@@ -86,34 +87,15 @@ def told(traceback: bool, outcome: Outcome | None = None) -> Iterator[None]:
         The report of the command, which is written in any case.
     """
     before = Conduct()
-    with _termination():
-        try:
-            with _sentences(traceback, outcome):
-                yield
-        except click.ClickException as problem:
-            _written(outcome, problem)
-            if not before.left_behind:
-                raise
-            problem.show()
-            leave(problem.exit_code, before)
-
-
-@contextmanager
-def _termination() -> Iterator[None]:
-    """Take the wish of the system that this ends as an interruption: nothing is left behind then."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     try:
-        asked = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, asked)
+        with _sentences(traceback, outcome):
+            yield
+    except click.ClickException as problem:
+        _written(outcome, problem)
+        if not before.left_behind:
+            raise
+        problem.show()
+        leave(problem.exit_code, before)
 
 
 def _written(outcome: Outcome | None, problem: click.ClickException) -> None:
@@ -131,7 +113,8 @@ def _written(outcome: Outcome | None, problem: click.ClickException) -> None:
 @contextmanager
 def _sentences(traceback: bool, outcome: Outcome | None) -> Iterator[None]:
     try:
-        yield
+        with heard():
+            yield
     except click.ClickException:
         raise
     except KeyboardInterrupt as interrupt:
@@ -159,6 +142,8 @@ def _problem(error: Exception, outcome: Outcome | None, traceback: bool) -> Prob
         return Problem(str(error), error.hint)
     if isinstance(error, OSError) and outcome is not None and outcome.written and outcome.file is not None:
         return unwritable(outcome.file, error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return Problem(f"{str(error.filename)[:100]}: {error.strerror}", None)
     said = f"convform itself failed: {type(error).__name__}: {first_line(str(error))}"
     return Problem(said, None if traceback else "please report it, with what --traceback prints")
 
