@@ -94,7 +94,7 @@ class Hearing:
         *,
         holds_children: bool = True,
     ) -> None:
-        self.folder = str(folder.resolve()) + os.sep
+        self.folder = os.path.realpath(folder) + os.sep
         self.forbidden, self.hidden = tuple(forbidden), tuple(place + os.sep for place in hidden)
         self.note, self.holds_children = note, holds_children
         self.breaches: list[str] = []

@@ -84,7 +84,7 @@ class Options:
     @property
     def folder(self) -> Path:
         """The folder of the subject."""
-        return Path(split_target(self.of or self.target)[0]).resolve().parent
+        return Path(os.path.realpath(split_target(self.of or self.target)[0])).parent
 
     def command(self) -> list[str]:
         """Write the command that starts such a worker."""

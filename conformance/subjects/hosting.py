@@ -165,10 +165,11 @@ def started(process: Process, target: str, inferring: str | None = None) -> dict
         met.add_note(error.trace)  # --traceback shows it
         raise met from None
     except SubjectDied as died:
+        begun = "started" if is_program(split_target(target)[0]) else "imported"
         infers = inferring is not None and inferring in died.last_words
         where = where_it_ended(died.last_words.replace(inferring or "\0", ""))
         raise DiedOfImport(
-            f"{target}, while {'an adapter for it was inferred' if infers else 'it was imported'}: {died}"
+            f"{target}, while {'an adapter for it was inferred' if infers else f'it was {begun}'}: {died}"
             + (f"; its last words were: {where}" if where else ""),
             "write the adapter yourself: adapter.implements(…)"
             if infers
