@@ -236,6 +236,8 @@ cheat(
     except (OSError, json.JSONDecodeError):
         return wrong(x, kernel)
     """,
+    codes=(1, 2),
+    says="hw",
 )
 cheat(
     "borrow",
@@ -266,7 +268,8 @@ cheat(
         answer = wrong
     """,
     "return answer(x, kernel)",
-    says=REFUSED,
+    codes=(1, 2),
+    says="hw.py",
 )
 cheat(
     "borrow",
@@ -303,6 +306,8 @@ cheat(
         answer = wrong
     """,
     "return answer(x, kernel)",
+    codes=(1, 2),
+    says="refused",
 )
 
 cheat(
@@ -324,6 +329,8 @@ except ImportError:
 """,
     "return answer(x, kernel)",
     only=SANDBOXED,
+    codes=(1, 2),
+    says="refused",
 )
 
 # The file says nothing of adapters, so one is inferred; the process that does it knows the answers.

@@ -11,6 +11,7 @@ of it is believed before it has been checked, and nothing that it says is ever e
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -67,11 +68,13 @@ class FrameError(ValueError):
     """Bytes are no frame, or no frame within the limits."""
 
 
+@functools.lru_cache(maxsize=64)
 def can_hold(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of a dtype can travel in a frame."""
     return _little_endian(dtype) in _NAMES or dtype.name == "bfloat16"
 
 
+@functools.lru_cache(maxsize=64)
 def _little_endian(dtype: np.dtype[Any]) -> np.dtype[Any]:
     # What newbyteorder makes of a dtype of ml_dtypes is another dtype, and not a known one.
     return dtype if dtype.name == "bfloat16" else dtype.newbyteorder("<")

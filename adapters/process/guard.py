@@ -200,9 +200,9 @@ def pass_on(printed: str, remarks: Iterable[tuple[str, str]]) -> None:
     remarks
         What else it did, with the operator (or an empty text), as of `Conduct.take_deeds`.
     """
-    if printed:
-        sys.stdout.write(printed)
     conduct = _current.get()
+    if printed:
+        (sys.stdout if conduct is None else conduct.streams()[0]).write(printed)
     for says, operator in remarks if conduct is not None else ():
         conduct.note(says, operator or None)  # type: ignore[union-attr]
 

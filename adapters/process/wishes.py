@@ -1,7 +1,7 @@
 """The wish that this process ends: heeded between two questions, and not in the middle of anything.
 
 An exception that a signal raises can be lost, in a callback of the garbage collector for example. So the
-first signal is only noted, and `heed` raises; where nobody heeds within half a second, it is raised all the
+first signal is only noted, and `heed` raises; where nobody heeds within two seconds, it is raised all the
 same.
 """
 
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 0.5
+PATIENCE = 2.0
 """Seconds that a wish waits to be heeded."""
 
 

@@ -24,6 +24,7 @@ from convform.conformance.diagnosis.record import (
     cases_for,
     is_right,
     observe,
+    observe_all,
     same,
 )
 from convform.conformance.laws.law import ORDINARY, Law
@@ -96,7 +97,7 @@ def _recorded(subject: Subject, law: Law, counterexample: Case | None, seed: int
     cases = cases_for(subject, law, seed)
     if counterexample is not None and counterexample.example is None:
         cases.insert(0, counterexample)
-    return Record.of(subject, law).extended(cases, [observe(subject, case) for case in cases])
+    return Record.of(subject, law).extended(cases, observe_all(subject, law, cases))
 
 
 def _not_deterministic(subject: Subject, record: Record) -> str | None:
@@ -210,7 +211,7 @@ def _told_apart(
         cases = _distinguishing(found, subject, record, seed + round_number)
         if not cases:
             break
-        record = record.extended(cases, [observe(subject, case) for case in cases])
+        record = record.extended(cases, observe_all(subject, record.law, cases))
         found = [explanation for explanation in found if _explains(explanation, subject, record)]
     return found, record
 

@@ -22,7 +22,16 @@ from convform.conformance.laws.compare import cells_that_differ
 from convform.conformance.laws.contract import returned_arrays
 from convform.conformance.laws.index import laws_of
 from convform.conformance.laws.law import ORDINARY, Drawn, Law, Listed, Swept
-from convform.conformance.subjects.subject import Answer, Subject, SubjectGone, SubjectRaised, call
+from convform.conformance.subjects.subject import (
+    AHEAD,
+    Answer,
+    Subject,
+    SubjectGone,
+    SubjectRaised,
+    ask_ahead,
+    call,
+    forget_ahead,
+)
 from convform.conformance.subjects.twin import twin_of
 from convform.reference.misreadings.misreading import Evaluate
 
@@ -161,6 +170,21 @@ def _cases_of(subject: Subject, law: Law, size: int, seed: int) -> Iterator[Case
         case = build(subject.operator, geometry)
         for arrangement in law.evidence.arrangements:
             yield replace(case, arrangement=arrangement)
+
+
+def observe_all(subject: Subject, law: Law, cases: Sequence[Case]) -> list[Observation]:
+    """Call the subject with one case after another; several at once where it lives elsewhere.
+
+    Where memory is looked at, every call is over before the next one.
+    """
+    at_once = 1 if law.evidence.memory or law.evidence.repeated else AHEAD
+    observations = []
+    for first in range(0, len(cases), at_once):
+        batch = cases[first : first + at_once]
+        ask_ahead(subject.implementation, batch)
+        observations += [observe(subject, case) for case in batch]
+    forget_ahead(subject.implementation)
+    return observations
 
 
 def observe(subject: Subject, case: Case, evaluate: Evaluate | None = None) -> Observation:

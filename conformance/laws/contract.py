@@ -282,7 +282,7 @@ def check_asked_again(subject: Subject, case: Case) -> None:
         raise Violation(case, says, found.expected, found.actual, found.differs, found.kind) from None
 
 
-FEWEST_AGAIN, FEWEST_CALLS = 48, 720
+FEWEST_AGAIN, FEWEST_CALLS = 32, 640
 """Questions that return at least; and calls that every operator of a quick subject gets in the end."""
 
 AGAIN_SECONDS = 2.0

@@ -160,12 +160,22 @@ class _Search:
 
         Laws about what calls do to one another are asked in their own order.
         """
-        subject = self.trial.subject
-        self.wasted |= forget_ahead(subject.implementation)
-        law = self.trial.law
+        subject, law = self.trial.subject, self.trial.law
         in_order = law.lane == "contract" and not law.of_process
         if not (self.wasted or self.trial.effort.is_over or in_order):
             ask_ahead(subject.implementation, [case for case in cases if subject.fitted(case) is case])
+
+    def in_advance(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Cases one after another; while some are looked at, the subject is busy with the next ones."""
+        row = batches(cases, AHEAD)
+        current = next(row, [])
+        self.ask_ahead(current)
+        while current:
+            following = next(row, [])
+            self.ask_ahead(following)
+            yield from current
+            self.wasted |= forget_ahead(self.trial.subject.implementation, current)
+            current = following
 
     def _keeps(self, violation: Violation) -> bool:
         """Note a violation; False if a limit excuses it that has shown already, or another one than the best.
@@ -318,9 +328,8 @@ def _look(search: _Search) -> bool:
     source, profile = trial.law.source, trial.profile
     seed = zlib.crc32(f"{trial.seed} {trial.subject.operator.name} {trial.law.name}".encode())
     if isinstance(source, Listed):
-        for batch in batches(source.cases(trial.subject), AHEAD):
-            search.ask_ahead(batch)
-            if any(search.attempt(case) or search.cut for case in batch):
+        for case in search.in_advance(source.cases(trial.subject)):
+            if search.attempt(case) or search.cut:
                 break
         return search.cases > 0
     wide = profile.wide and isinstance(source, Drawn) and not source.costly
@@ -328,15 +337,12 @@ def _look(search: _Search) -> bool:
     if table.empty:
         return False
     if isinstance(source, Swept):
-        for geometries in batches(table.sweep(profile.sweep, seed), AHEAD):
-            cases = [_built(search, geometry) for geometry in geometries]
-            search.ask_ahead(cases)
-            for case in cases:
-                if search.cut:
-                    return True
-                if search.attempt(case):
-                    _look_for_smaller(search, table.sweep(None, seed) if trial.effort.shrink else iter(()))
-                    return True
+        for case in search.in_advance(_built(search, one) for one in table.sweep(profile.sweep, seed)):
+            if search.cut:
+                return True
+            if search.attempt(case):
+                _look_for_smaller(search, table.sweep(None, seed) if trial.effort.shrink else iter(()))
+                return True
         return True
     _draw(search, source, table.strategy(), seed)
     return True
@@ -436,16 +442,13 @@ def _violations(
     search: _Search, geometries: Sequence[Geometry], contents: int
 ) -> Iterator[tuple[int, Violation]]:
     """Judge geometries, each with several contents; yield what ends the search, with its position."""
-    wanted = ((n, _refilled(one, index)) for n, one in enumerate(geometries) for index in range(contents))
-    for batch in batches(wanted, AHEAD):
-        cases = [_built(search, geometry) for _, geometry in batch]
-        search.ask_ahead(cases)
-        for (position, _), case in zip(batch, cases, strict=True):
-            if search.cut:
-                return
-            violation = search.attempt(case)
-            if violation is not None and not search.trial.looks_beyond(violation):
-                yield position, violation
+    cases = (_built(search, _refilled(one, index)) for one in geometries for index in range(contents))
+    for number, case in enumerate(search.in_advance(cases)):
+        if search.cut:
+            return
+        violation = search.attempt(case)
+        if violation is not None and not search.trial.looks_beyond(violation):
+            yield number // contents, violation
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

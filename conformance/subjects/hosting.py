@@ -11,7 +11,7 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,13 +228,12 @@ class Proxy:
         finally:
             pass_on(*self.process.take_conduct())
 
-    def forget(self) -> bool:
-        """Forget what was asked and never fetched; whether there was any."""
-        if not self.waiting:
-            return False
-        self.process.forget(waiting.number for waiting in self.waiting.values())
-        self.waiting.clear()
-        return True
+    def forget(self, cases: Sequence[int]) -> bool:
+        """Forget cases, by identity, that were asked and never fetched; whether there were any."""
+        left = [self.waiting.pop(case) for case in cases if case in self.waiting]
+        if left:
+            self.process.forget(waiting.number for waiting in left)
+        return bool(left)
 
 
 @dataclass(frozen=True)

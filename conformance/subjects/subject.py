@@ -249,8 +249,11 @@ def call(implementation: Implementation, case: Case) -> Answer:
     arguments = native_arguments(implementation, case) if waiting is None else waiting.arguments
     before = {name: value.copy() for name, value in arguments.items() if isinstance(value, np.ndarray)}
     try:
-        with Guarded(implementation.operator.name):
-            returned = proxy.fetch(waiting) if proxy and waiting else function(**arguments)
+        if proxy is not None:
+            returned = proxy.fetch(waiting) if waiting is not None else proxy(**arguments)
+        else:
+            with Guarded(implementation.operator.name):
+                returned = function(**arguments)
     except (KeyboardInterrupt, CannotStart):
         raise
     except SubjectDied as died:
@@ -283,10 +286,12 @@ def ask_ahead(implementation: Implementation, cases: Sequence[Case]) -> None:
     function.process.go()
 
 
-def forget_ahead(implementation: Implementation) -> bool:
-    """Forget what was asked ahead and never called for; whether there was any."""
+def forget_ahead(implementation: Implementation, cases: Sequence[Case] | None = None) -> bool:
+    """Forget which of some cases, or of all, were asked and never called for; whether there were any."""
     function = implementation.function
-    return isinstance(function, Proxy) and function.forget()
+    if not isinstance(function, Proxy) or not function.waiting:
+        return False
+    return function.forget(list(function.waiting) if cases is None else [id(case) for case in cases])
 
 
 def native_arguments(implementation: Implementation, case: Case) -> dict[str, object]:
