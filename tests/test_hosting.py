@@ -104,6 +104,7 @@ def test_a_judged_file_is_not_imported_by_the_judge(homework, tmp_path):
 def test_who_is_trusted_is_named_in_the_report(homework):
     result = convform("check", homework(), "--profile", "brief", "--in-process", "--json", "r.json")
     assert result.exit_code == 0, result.output
+    assert "judged in process" in result.stdout
     assert json.loads(Path("r.json").read_text(encoding="utf-8"))["judged"]["own_process"] is False
 
 

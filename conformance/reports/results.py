@@ -270,6 +270,8 @@ class Way:
         Modules that it could not import.
     excused
         Whether known limits that it lists itself excused it.
+    of_file
+        Whether it came out of a file.
     """
 
     own_process: bool = False
@@ -277,10 +279,11 @@ class Way:
     why: str | None = None
     forbidden: tuple[str, ...] = ()
     excused: bool = True
+    of_file: bool = False
 
     def __str__(self) -> str:
         if not self.own_process:
-            return "judged in process"
+            return "judged in process, where it could reach the judge"
         if self.sandbox is None:
             return "judged in a process of its own"
         held = "without a sandbox" if self.sandbox == "none" else f"in a sandbox ({self.sandbox})"

@@ -147,7 +147,7 @@ def _declared(report: Results) -> Iterator[Text]:
     """What the subject is judged by of its own accord, and what of that does not count."""
     if report.declared:
         yield Text(f"  judged by what it declares: {'; '.join(report.declared)}", style="yellow")
-    if report.way.own_process or report.way.forbidden:
+    if report.way.own_process or report.way.of_file:
         yield Text(f"  {report.way}", style="dim")
 
 

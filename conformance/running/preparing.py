@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from convform.adapters import Adapter, AdapterError, KnownLimit, Switch, find
 from convform.adapters.errors import closest
+from convform.adapters.find import split_target
 from convform.adapters.process.client import Limits
 from convform.adapters.process.guard import first_line
 from convform.adapters.process.worker import Options
@@ -128,10 +129,11 @@ def switches_of(adapter: Adapter) -> tuple[Switch, ...]:
 def way_of(setting: Setting) -> Way:
     """Say how an adapter is judged."""
     hosting = setting.hosting
+    of_file = split_target(setting.target or "")[0].endswith((".py", ".ipynb"))
     if hosting is None:
-        return Way(own_process=setting.isolated)
+        return Way(own_process=setting.isolated, of_file=of_file)
     kind, why = (hosting.sandbox.kind, hosting.sandbox.why) if hosting.sandbox else (None, None)
-    return Way(True, kind, why, hosting.forbid, setting.excuses)
+    return Way(True, kind, why, hosting.forbid, setting.excuses, of_file)
 
 
 def declared_by(adapter: Adapter, operators: Sequence[str]) -> tuple[str, ...]:
