@@ -249,11 +249,16 @@ def _size_one(subject: Subject) -> Iterable[Case]:
 
 
 def check_other_numbers(subject: Subject, case: Case) -> None:
-    """Arrays of the same shapes with other numbers have an answer of their own."""
+    """Arrays of the same shapes with other numbers have an answer of their own.
+
+    A wrong answer that is not the first one again is a matter of other laws.
+    """
     assert case.geometry is not None
-    answer(subject, case)
-    other = build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1))
-    check_exact(subject, subject.fitted(other))
+    first = _copied(answer(subject, case).outputs)
+    other = subject.fitted(build(case.operator, replace(case.geometry, seed=case.geometry.seed + 1)))
+    second = answer(subject, other).outputs
+    if first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first):
+        check_exact(subject, other)
 
 
 def check_own_answers(subject: Subject, case: Case) -> None:
