@@ -586,7 +586,7 @@ def test_a_defect_in_convform_is_no_verdict(homework, monkeypatch):
     def fails(*arguments, **options):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(python, "judged_file", fails)
+    monkeypatch.setattr(python, "report_of", fails)
     text = told(convform("check", homework()))
     assert "convform itself" in text
     assert "boom" in text

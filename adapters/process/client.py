@@ -208,10 +208,9 @@ class Process:
             Whether other requests may follow before the answer is fetched: large arrays then go through the
             pipe, too.
         """
-        running = self._started()
         if not ahead:
             self._drain()
-            running = self._started()
+        running = self._started()
         self._number += 1
         self._asked += 1
         said, sent = request(self._number, operator, arguments)

@@ -164,10 +164,8 @@ class Hearing:
         place = self._place()
         if not place and not says.startswith(("started", "used")):
             return  # a library's own affair
-        said = says + place
-        if said not in self._told and len(self._told) < MOST_NOTES:
-            self._told.add(said)
-            self.note(said)
+        if len(self._told) < MOST_NOTES:
+            self._note_once(says + place)
 
     def _place(self) -> str:
         """Name the innermost line that is the subject's own."""

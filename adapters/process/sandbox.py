@@ -39,6 +39,15 @@ ANSWERS = ("convform.reference", "convform.conformance")
 PRIVATE_BYTES = 1 << 28
 """Room in the temporary folder, where the system can limit it."""
 
+_ROOM = ("--size", str(PRIVATE_BYTES), "--tmpfs")
+
+_WALLS = (
+    *("--unshare-all", "--die-with-parent", "--new-session"),
+    *("--cap-drop", "ALL"),  # root would keep them, and could take walls down
+    *("--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", *_ROOM, "/dev/shm"),
+)
+"""What bubblewrap is told for every subject, and tried with before it is relied on."""
+
 _PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "MPLBACKEND")
 _PASSED_BEGINNINGS = (
     "LC_",
@@ -109,9 +118,10 @@ def _problem(kind: str) -> str | None:
     program = shutil.which("bwrap")
     if program is None:
         return "bubblewrap is not installed"
-    trial = [program, "--ro-bind", "/", "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev", "true"]
     try:
-        said = subprocess.run(trial, capture_output=True, text=True, timeout=10, check=False)
+        said = subprocess.run(
+            [program, *_WALLS, "true"], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap cannot be started ({error})"
     lines = said.stderr.strip().splitlines()
@@ -152,9 +162,7 @@ class Cell:
         return [sys.executable, "-I", "-S", launch.__file__, json.dumps(settings), *inner]
 
     def _bubblewrap(self) -> list[str]:
-        words = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
-        words += ["--cap-drop", "ALL"]  # root would keep them, and could take walls down
-        words += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+        words = [shutil.which("bwrap") or "bwrap", *_WALLS]
         for device in sorted(str(path) for path in Path("/dev").glob("nvidia*")):
             words += ["--dev-bind-try", device, device]
         # Sockets of other programs lie there, which are no network.
@@ -162,8 +170,8 @@ class Cell:
         if os.path.isdir("/run") and not any(place.startswith("/run/") for place in beside):
             words += ["--tmpfs", "/run"]
         # What is hidden is an empty folder in there.
-        for folder in filter(None, (self.private, "/dev/shm")):
-            words += ["--size", str(PRIVATE_BYTES), "--tmpfs", folder]
+        if self.private is not None:
+            words += [*_ROOM, self.private]
         for folder in self.hidden:
             words += ["--tmpfs", folder, "--remount-ro", folder]
         return [*words, "--chdir", _folder()]

@@ -57,6 +57,12 @@ from convform.adapters.process.shared import ELSEWHERE, KEPT, SharedMemory, inhe
 Answer = tuple[dict[str, str], dict[str, Array]]
 
 
+def python_command(module: str, told: Mapping[str, Any]) -> list[str]:
+    """Write the command that runs one of our modules, which is told something."""
+    # -P: a homework called numpy.py in the current folder must not replace numpy.
+    return [sys.executable, "-P", "-m", module, json.dumps(told)]
+
+
 @dataclass(frozen=True)
 class Options:
     """What a worker is told when it is started.
@@ -88,8 +94,7 @@ class Options:
 
     def command(self) -> list[str]:
         """Write the command that starts such a worker."""
-        # -P: a homework called numpy.py in the current folder must not replace numpy.
-        return [sys.executable, "-P", "-m", "convform.adapters.process.worker", json.dumps(asdict(self))]
+        return python_command("convform.adapters.process.worker", asdict(self))
 
 
 class Aloud(Paper):
@@ -432,13 +437,21 @@ def _introduced(options: Options) -> tuple[dict[str, str], list[Adapter]]:
             return {"description": description}, adapters
         said = {"wrong": f"{options.target}: it takes {len(description)} characters to describe"}
     except AdapterError as error:
-        said = {"wrong": error.message[:LONGEST], "hint": (error.hint or "")[:LONGEST]}
-        said["kind"] = type(error).__name__
-        said["traceback"] = traceback.format_exc()[-4000:]
+        said = refusal(error)
     except BaseException as error:
         raised = f"{type(error).__name__}: {_message(error)}".removesuffix(": ")[:LONGEST]
         said = {"wrong": f"{options.target}: raised {raised} while it was imported", "kind": "BrokenFile"}
     return said, []
+
+
+def refusal(error: AdapterError) -> dict[str, str]:
+    """What a worker that cannot serve answers, while the error is handled."""
+    return {
+        "wrong": error.message[:LONGEST],
+        "hint": (error.hint or "")[:LONGEST],
+        "kind": type(error).__name__,
+        "traceback": traceback.format_exc()[-4000:],
+    }
 
 
 def main(text: str) -> None:

@@ -48,7 +48,7 @@ def check(
     budget: float | None = None,
     **functions: Callable[..., Any],
 ) -> Report:
-    """Judge an adapter, or bare functions, as code that is trusted: `judged_file` does not trust.
+    """Judge an adapter, or bare functions, as code that is trusted; a file that is not goes through `hosted`.
 
     Parameters
     ----------
@@ -103,59 +103,27 @@ def check(
     own_process = adapter.isolated if isolated is None else isolated
     seed = DEFAULT_SEED if seed is None else seed
     setting = Setting(None, "", PROFILES[profile], seed, origin, own_process, limits, seconds=budget)
-    return judged_here(adapter, setting, operators=operators, level=level, jobs=jobs, progress=progress)
+    setting = trusted(adapter, setting)
+    return report_of(adapter, setting, operators=operators, level=level, jobs=jobs, progress=progress)
 
 
-def judged_here(
-    adapter: Adapter,
-    setting: Setting,
-    *,
-    operators: Sequence[str] | None = None,
-    level: str = "core",
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> Report:
-    """Judge an adapter whose code is trusted, as `check` does."""
-    setting = replace(
-        setting, target=adapter.origin or setting.origin, adapter=adapter.name, find=adapters_here
-    )
-    return report_of(adapter, operators, setting, level, jobs, progress)
+def trusted(adapter: Adapter, setting: Setting) -> Setting:
+    """Complete a setting for an adapter whose code is trusted."""
+    return replace(setting, target=adapter.origin or setting.origin, adapter=adapter.name, find=adapters_here)
 
 
-def judged_file(
-    meant: Found,
-    adapter: Adapter,
-    setting: Setting,
-    *,
-    operators: Sequence[str] | None = None,
-    level: str = "core",
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> Report:
-    """Judge an adapter of a file or program, whose code runs in its worker alone.
+def hosted(meant: Found, adapter: Adapter, setting: Setting) -> Setting:
+    """Complete a setting, with `Setting.hosting`, for one of the adapters of a file or program.
 
-    Parameters
-    ----------
-    meant, adapter
-        What `convform.conformance.inference.targets.found` has found, and one of its adapters.
-    setting
-        How it is judged, with `Setting.hosting`.
-    operators, level, jobs, progress
-        As of `check`.
-
-    Raises
-    ------
-    Unavailable, AdapterError
-        As of `check`.
+    Its code runs in its worker alone.
     """
-    setting = replace(
+    return replace(
         setting,
         target=adapter.origin,
         adapter=adapter.name,
         origin=meant.origin_of(adapter),
         options=meant.options,
     )
-    return report_of(adapter, operators, setting, level, jobs, progress)
 
 
 def _refuse_unknown(profile: str, level: str, jobs: int, budget: float | None) -> None:
@@ -171,13 +139,20 @@ def _refuse_unknown(profile: str, level: str, jobs: int, budget: float | None) -
 
 def report_of(
     adapter: Adapter,
-    operators: Sequence[str] | None,
     setting: Setting,
-    level: str,
+    *,
+    operators: Sequence[str] | None = None,
+    level: str = "core",
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> Report:
-    """Judge an adapter as a setting says."""
+    """Judge an adapter as a setting says that `trusted` or `hosted` has completed; the rest is as of `check`.
+
+    Raises
+    ------
+    Unavailable, AdapterError
+        As of `check`.
+    """
     problem = adapter.available() if adapter.available else None
     if problem:
         raise Unavailable(f"the adapter {adapter.name!r} cannot run here: {problem}", adapter.install)

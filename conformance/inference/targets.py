@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from convform.adapters.errors import NoAdapter
 from convform.adapters.find import is_installed, split_target
 from convform.adapters.process.errors import printable
 from convform.adapters.process.plain_text import plain
-from convform.adapters.process.worker import Options
+from convform.adapters.process.worker import Options, python_command
 from convform.conformance.subjects.hosting import Hosted, Hosting, hosted, is_program, nothing, started
 
 LONGEST_HOMEWORK = 1 << 26
@@ -53,7 +52,7 @@ class Task:
 
     def command(self) -> list[str]:
         """Write the command that does it."""
-        return [sys.executable, "-P", "-m", "convform.conformance.inference.worker", json.dumps(asdict(self))]
+        return python_command("convform.conformance.inference.worker", asdict(self))
 
 
 @dataclass(frozen=True)

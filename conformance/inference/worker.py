@@ -12,17 +12,15 @@ import faulthandler
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 
 from convform.adapters.errors import AdapterError
 from convform.adapters.find import import_file, split_target
 from convform.adapters.process import frames
-from convform.adapters.process.description import LONGEST
 from convform.adapters.process.guard import quiet, watching
 from convform.adapters.process.hearing import Hearing
 from convform.adapters.process.sandbox import ANSWERS, folders_of
-from convform.adapters.process.worker import Aloud, Pipes, Watch
+from convform.adapters.process.worker import Aloud, Pipes, Watch, refusal
 from convform.conformance.inference.infer import infer_module
 from convform.conformance.inference.targets import INFERRING, Task
 
@@ -55,9 +53,7 @@ def main(text: str) -> None:
                 inferred = infer_module(module, file, name, Path(task.file).resolve().parent)
             said = {"text": inferred.text, "notes": json.dumps(inferred.notes)}
         except AdapterError as error:
-            said = {"wrong": error.message[:LONGEST], "hint": (error.hint or "")[:LONGEST]}
-            said["kind"] = type(error).__name__
-            said["traceback"] = traceback.format_exc()[-4000:]
+            said = refusal(error)
         except BaseException as error:
             said = {"wrong": f"{task.target}: raised {type(error).__name__}", "kind": "BrokenFile"}
         pipes.write(frames.encode({"request": "0", **said, **watch.told()}, {}))

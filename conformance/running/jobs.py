@@ -11,7 +11,6 @@ import atexit
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from convform.adapters import Adapter, AdapterError
 from convform.adapters.process.guard import KEPT_CHARACTERS, Printed, Remark, quiet, watching
@@ -219,8 +218,14 @@ def finished(futures: Iterable[Future[_Result]]) -> Iterator[Future[_Result]]:
 def _begin() -> None:
     """Leave interrupts to the process that started this one, and end with it, or when it says so."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # subjects are ended on the way out
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _leave(*_: object) -> NoReturn:
+    """End subjects, and this process: without an exception, which may be lost where the signal arrives."""
+    atexit._run_exitfuncs()
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

@@ -83,7 +83,6 @@ class Hosted:
 
     process: Process
     adapters: list[Adapter]
-    answer: dict[str, str]
 
     @property
     def printed(self) -> str:
@@ -136,7 +135,7 @@ def hosted(hosting: Hosting, options: Options, meanwhile: Callable[[], object] =
     except BaseException:
         process.close(grace=0)
         raise
-    return Hosted(process, adapters, answer)
+    return Hosted(process, adapters)
 
 
 def started(process: Process, target: str, inferring: str | None = None) -> dict[str, str]:

@@ -64,16 +64,15 @@ def _judged(meant: Found, adapter: Adapter, setting: Setting, asked: Asked) -> R
     own = [name for name in asked.operators if name in adapter.implementations] or None
     laws = sum(1 + len(laws_of(OPERATORS[name])) for name in own or adapter.implementations)
     jobs = helpful(asked.jobs, laws)
+    if meant.options is not None:
+        setting = python.hosted(meant, adapter, setting)
+    else:
+        isolated = adapter.isolated or asked.hosts.isolate
+        setting = replace(setting, origin=meant.origin_of(adapter), isolated=isolated)
+        setting = python.trusted(adapter, setting)
     with laws_bar(adapter.name, laws) as progress, redirect_stdout(io.StringIO()):
-        if meant.options is not None:
-            return python.judged_file(
-                meant, adapter, setting, operators=own, level=asked.level, jobs=jobs, progress=progress
-            )
-        trusted = replace(
-            setting, origin=meant.origin_of(adapter), isolated=adapter.isolated or asked.hosts.isolate
-        )
-        return python.judged_here(
-            adapter, trusted, operators=own, level=asked.level, jobs=jobs, progress=progress
+        return python.report_of(
+            adapter, setting, operators=own, level=asked.level, jobs=jobs, progress=progress
         )
 
 
